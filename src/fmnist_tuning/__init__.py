@@ -1,0 +1,1 @@
+"""fmnist: how a CNN's hyperparameters affect Fashion-MNIST, one YAML file per experiment."""

@@ -1,0 +1,179 @@
+"""Sweep files and command-line overrides to sweeps, with every problem of every file at once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from fmnist_tuning.config.problems import Problem, as_json, dotted, nearest, problems_of, shown
+from fmnist_tuning.config.reading import MAX_BYTES, YamlError, read_yaml
+from fmnist_tuning.config.run import RunConfig
+from fmnist_tuning.config.sweep import MAX_SEEDS, SweepConfig
+from fmnist_tuning.errors import ConfigError
+
+FRESH_SEEDS_FROM: Final = 1_000
+"""A combination is tried on seeds moved up by this much, so that no seed judges its own choice."""
+
+
+def load_sweeps(
+    paths: Sequence[Path],
+    overrides: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[SweepConfig]:
+    """Read sweep files; a folder stands for the `.yaml` and `.yml` files in it, by name.
+
+    Args:
+        paths: Files and folders, in the order in which they are to run.
+        overrides: Settings laid over every sweep's `fixed`.
+        seeds: Seeds in place of every sweep's own.
+
+    Raises:
+        ConfigError: With every problem of every file.
+    """
+    problems: list[str] = []
+    sweeps: dict[str, tuple[Path, SweepConfig]] = {}
+    for path in _files(paths, problems):
+        sweep = _load(path, dict(overrides or {}), seeds, problems)
+        if sweep is None:
+            continue
+        if sweep.sweep in sweeps:
+            other = sweeps[sweep.sweep][0]
+            problems.append(f"{path}: sweep: {sweep.sweep} is already the name of {other}")
+        sweeps.setdefault(sweep.sweep, (path, sweep))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return [sweep for _, sweep in sweeps.values()]
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` pairs whose values are typed as YAML types them.
+
+    Raises:
+        ConfigError: For anything else, and for keys that are not settings of a run.
+    """
+    problems: list[str] = []
+    settings: dict[str, Any] = {}
+    known = [key for key in RunConfig.model_fields if key != "seed"]
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        place = f"--set {key}"
+        if not equals:
+            problems.append(f"--set {shown(assignment)}: allowed: key=value")
+        elif key == "seed":
+            problems.append(f"{place}: is not set here; give `--seeds {text},`")
+        elif key not in known:
+            problems.append(f"{place}: unknown key{nearest(key, known)}")
+        elif key in settings:
+            problems.append(f"{place}: given twice")
+        else:
+            try:
+                settings[key] = read_yaml(text)[0]
+            except YamlError as error:
+                problems.append(f"{place}: found {shown(text)}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read `3` as the seeds 0, 1, 2, and `0,5,7` (or `7,`) as the very seeds it lists.
+
+    Raises:
+        ConfigError: For anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 11]
+    listed = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
+    if len(numbers) == len(listed) and max(numbers) < 2**32:
+        if len(parts) > 1 and len(numbers) <= MAX_SEEDS and len(set(numbers)) == len(numbers):
+            return numbers
+        if len(parts) == 1 and 1 <= numbers[0] <= MAX_SEEDS:
+            return list(range(numbers[0]))
+    raise ConfigError(
+        [
+            f"--seeds: found {shown(text)}, allowed: a number of seeds from 1 to {MAX_SEEDS}, "
+            "such as 3, or a list of different seeds, such as 0,1,2"
+        ]
+    )
+
+
+def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+            if not inside:
+                problems.append(f"{path}: a folder without a .yaml file")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+            hint = nearest(path.name, there) if there else ""
+            problems.append(f"{path}: no such file{hint}")
+    return list(dict.fromkeys(files))
+
+
+def _load(
+    path: Path, overrides: dict[str, Any], seeds: Sequence[int] | None, problems: list[str]
+) -> SweepConfig | None:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
+        raw, lines = read_yaml(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, YamlError) as error:
+        reason = "not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        problems.append(f"{path}: {reason}")
+        return None
+    if not isinstance(raw, dict):
+        problems.append(f"{path}: found {shown(raw)}, allowed: a mapping that starts with `sweep:`")
+        return None
+    swept = {*_keys(raw.get("grid")), *(k for arm in _items(raw.get("arms")) for k in _keys(arm))}
+    for key in overrides.keys() & swept:
+        problems.append(f"{path}: --set {key}: this sweep varies it; edit the file instead")
+    fixed = raw.get("fixed") or {}
+    if isinstance(fixed, dict):
+        raw = {**raw, "fixed": {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}}
+    if seeds is not None:
+        first = FRESH_SEEDS_FROM if raw.get("combine") else 0
+        raw = {**raw, "seeds": [first + seed for seed in seeds]}
+    try:
+        return SweepConfig.model_validate_json(as_json(raw))
+    except ValidationError as error:
+        found = _all_problems(raw, problems_of(error, SweepConfig))
+        problems += [_line(path, p, lines, overrides) for p in found]
+        return None
+
+
+def _all_problems(raw: dict[str, Any], found: list[Problem]) -> list[Problem]:
+    """`found` and what else is wrong: pydantic judges a whole only when all its parts are right."""
+    wrong = {problem.path[0] for problem in found if problem.path}
+    rest = {key: value for key, value in raw.items() if key not in wrong}
+    try:
+        SweepConfig.model_validate_json(as_json({"sweep": "sweep", "title": "", **rest}))
+    except ValidationError as error:
+        more = problems_of(error, SweepConfig)
+        return found + [p for p in more if p.path and p not in found]
+    return found
+
+
+def _keys(value: object) -> list[str]:
+    return [str(key) for key in value] if isinstance(value, dict) else []
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _line(
+    path: Path, problem: Problem, lines: Mapping[tuple[str | int, ...], int], overrides: Any
+) -> str:
+    if problem.path[:1] == ("fixed",) and len(problem.path) > 1 and problem.path[1] in overrides:
+        return f"--set {dotted(problem.path[1:])}: {problem.text}"
+    place = problem.path
+    while place and place not in lines:
+        place = place[:-1]
+    line = f":{lines[place]}" if place else ""
+    key = f"{dotted(problem.path)}: " if problem.path else ""
+    return f"{path}{line}: {key}{problem.text}"

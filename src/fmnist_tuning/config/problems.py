@@ -1,0 +1,119 @@
+"""Problems of a configuration: where, what was found, what is allowed, the nearest right word."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+Path = tuple[str | int, ...]
+
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong at one place of a configuration."""
+
+    path: Path
+    text: str
+
+    def under(self, *prefix: str | int) -> "Problem":
+        """The same problem, seen from further outside."""
+        return Problem((*prefix, *self.path), self.text)
+
+
+def dotted(path: Path) -> str:
+    """A key path as people write it: `grid.dropout_rate[2]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def shown(value: object) -> str:
+    """A value as found, short and harmless enough for one line of a terminal."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = ascii(text) if isinstance(value, str) else text
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`; did you mean X?` for a misspelt word, else the list of the allowed ones."""
+    by_folded = {allowed.casefold(): allowed for allowed in words}
+    close = get_close_matches(word.casefold(), by_folded, n=1)
+    if close:
+        return f"; did you mean {by_folded[close[0]]}?"
+    return f"; allowed: {', '.join(by_folded.values())}"
+
+
+def raise_problems(problems: list[Problem]) -> None:
+    """Raise what a model's own validator found, in the form that `problems_of` reads back."""
+    if problems:
+        raise PydanticCustomError(
+            "problems",
+            "{text}",
+            {"text": "; ".join(p.text for p in problems), "problems": problems},
+        )
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """Every problem that pydantic found with a value meant to be a `model`."""
+    found: list[Problem] = []
+    for detail in error.errors(include_url=False):
+        # A default that depends on a field which is itself wrong: that field is the one to report.
+        if detail["type"] == "default_factory_not_called":
+            continue
+        # A union repeats an error for each of its members, naming the member as if it were a key.
+        path = tuple(p for p in detail["loc"] if not (isinstance(p, str) and p.startswith("list[")))
+        if detail["type"] == "problems":
+            found += [problem.under(*path) for problem in detail["ctx"]["problems"]]
+        else:
+            found.append(Problem(path, _sentence(detail, _keys_at(model, path[:-1]))))
+    return list(dict.fromkeys(found))
+
+
+def _sentence(detail: ErrorDetails, keys: Iterable[str]) -> str:
+    value = detail["input"]
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key{nearest(str(detail['loc'][-1]), keys)}"
+        case "missing":
+            return "missing, and needed"
+        case "literal_error" if isinstance(value, str):
+            allowed = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+            return f"found {shown(value)}{nearest(value, allowed)}"
+    allowed_text = detail["msg"].replace("Input should be ", "")
+    return f"found {shown(value)}, allowed: {allowed_text[0].lower()}{allowed_text[1:]}"
+
+
+def _keys_at(model: type[BaseModel], path: Path) -> Iterable[str]:
+    """The field names of the model that sits at `path` inside `model`."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        nested = _model_in(field.annotation) if field else None
+        if nested is None:
+            return ()
+        model = nested
+    return model.model_fields
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((model for model in inner if model is not None), None)
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """A YAML mapping as JSON, so that pydantic's strict JSON mode can judge it.
+
+    That mode takes a list for a tuple and an integer for a float, and nothing else for anything
+    else: neither `true` for 1 nor `"10"` for 10.
+    """
+    return json.dumps(value, default=str)

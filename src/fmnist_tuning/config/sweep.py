@@ -1,0 +1,280 @@
+"""One YAML file: the arms of a sweep, its seeds, its claims and its figure."""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fmnist_tuning.config.problems import (
+    Problem,
+    as_json,
+    nearest,
+    problems_of,
+    raise_problems,
+    shown,
+)
+from fmnist_tuning.config.run import RunConfig, format_value
+
+MAX_ARMS: Final = 1_000
+MAX_SEEDS: Final = 1_000
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise PydanticCustomError("name", "up to 64 letters, digits, _ and -")
+    return name
+
+
+def _plain_file(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(png|svg|pdf)", name):
+        raise PydanticCustomError("file", "a plain file name that ends in .png, .svg or .pdf")
+    return name
+
+
+SweepId = Annotated[str, AfterValidator(_plain_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Settings = dict[str, Any]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Claim(_Frozen):
+    """A hypothesis as a contrast between two arms.
+
+    Attributes:
+        that: The hypothesis in words.
+        arm: Settings that pick the arms claimed to differ.
+        versus: Settings that pick the arms they are compared with.
+        metric: The metric compared, such as `final_val_accuracy`.
+        expect: Whether `arm` is expected above, below or level with `versus`.
+        margin: The smallest difference that matters, in the metric's own unit.
+    """
+
+    that: str
+    arm: Settings
+    versus: Settings
+    metric: str = "final_val_accuracy"
+    expect: Literal["higher", "lower", "equal"]
+    margin: Annotated[float, Field(ge=0)]
+
+
+class Figure(_Frozen):
+    """The sweep's figure: its kind, the settings on its axes, the file it is written to."""
+
+    kind: Literal["trend", "comparison", "heatmap", "ranking"]
+    x: str | None = None
+    y: str | None = None
+    file: Annotated[str, AfterValidator(_plain_file)]
+
+
+class Combine(_Frozen):
+    """Arms that finished sweeps choose.
+
+    Attributes:
+        sources: Ids of the sweeps whose runs are combined (`from` in YAML).
+        top: How many combinations are taken, best predicted first.
+    """
+
+    sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1)]
+    top: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One combination of the swept values.
+
+    Attributes:
+        name: Given in the file (`arms`) or by the combination (A, B, C), else None.
+        overrides: The swept settings of this arm.
+        config: The whole configuration, with the seed left at its default.
+        predicted: The accuracy that the combination predicts for it.
+    """
+
+    name: str | None
+    overrides: Settings
+    config: RunConfig
+    predicted: float | None = None
+
+    @property
+    def label(self) -> str:
+        """`dropout_rate=0.3`, or `A: dropout_rate=0.3` for an arm with a name."""
+        values = " ".join(f"{key}={format_value(value)}" for key, value in self.overrides.items())
+        return f"{self.name}: {values}" if self.name else values
+
+    def matches(self, selector: Mapping[str, Any]) -> bool:
+        """Whether every setting of `selector` (or its `name`) is this arm's."""
+        settings = {**self.config.model_dump(mode="json"), "name": self.name}
+        return all(settings.get(key) == value for key, value in selector.items())
+
+
+class SweepConfig(_Frozen):
+    """A sweep as its file states it. Exactly one of `grid`, `arms` and `combine` makes its arms.
+
+    A decided combination carries both `combine` and the `arms` that came of it.
+
+    Raises:
+        pydantic.ValidationError: For anything that could not be trained, in any of its arms.
+    """
+
+    sweep: SweepId
+    title: str
+    hypothesis: str = ""
+    fixed: Settings = Field(default_factory=dict)
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    arms: tuple[Settings, ...] = ()
+    combine: Combine | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
+    claims: tuple[Claim, ...] = ()
+    figure: Figure | None = None
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        problems = [
+            *self._problems_of_seeds(),
+            *_problems_of_settings(("fixed",), self.fixed),
+            *self._problems_of_swept(),
+        ]
+        # Combinations are judged only when every value is right by itself: one mistake, one line.
+        raise_problems(problems or self._problems_of_arms() or self._problems_of_claims())
+        return self
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The settings that differ between arms by intent, in the file's order."""
+        keys = [*self.grid, *(key for arm in self.arms for key in arm if key not in _ARM_LABELS)]
+        return tuple(dict.fromkeys(keys))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the arms are still to be chosen by the sweeps that this one combines."""
+        return self.combine is not None and not self.arms
+
+    def expanded(self) -> tuple[Arm, ...]:
+        """The arms in order: the grid's product with its last axis fastest, or the list."""
+        return tuple(
+            Arm(name, overrides, _run_config({**self.fixed, **overrides}), predicted)
+            for name, overrides, predicted in self._combinations()
+        )
+
+    def _combinations(self) -> Iterator[tuple[str | None, Settings, float | None]]:
+        for arm in self.arms:
+            overrides = {key: value for key, value in arm.items() if key not in _ARM_LABELS}
+            yield arm.get("name"), overrides, arm.get("predicted")
+        if self.grid:
+            for values in itertools.product(*self.grid.values()):
+                yield None, dict(zip(self.grid, values, strict=True)), None
+
+    def _problems_of_seeds(self) -> list[Problem]:
+        if len(set(self.seeds)) < len(self.seeds):
+            return [Problem(("seeds",), f"found {list(self.seeds)}, allowed: each seed once")]
+        return []
+
+    def _problems_of_swept(self) -> list[Problem]:
+        makers = [key for key in ("grid", "arms", "combine") if getattr(self, key)]
+        if makers not in (["grid"], ["arms"], ["combine"], ["arms", "combine"]):
+            found = " and ".join(makers) or "none of them"
+            return [Problem((), f"found {found}, allowed: one of grid, arms and combine")]
+        size = math.prod(len(levels) for levels in self.grid.values())
+        if size > MAX_ARMS or len(self.arms) > MAX_ARMS:
+            return [Problem((makers[0],), f"found {size} arms, allowed: at most {MAX_ARMS}")]
+        problems = []
+        for key, levels in self.grid.items():
+            for index, level in enumerate(levels):
+                # A misspelt key is one problem; a wrong value is one at its own level.
+                place = ("grid", key, index) if key in RunConfig.model_fields else ("grid", key)
+                found_here = _problems_of_settings((), {key: level})
+                problems += [Problem((*place, *p.path[1:]), p.text) for p in found_here]
+        for index, arm in enumerate(self.arms):
+            problems += _problems_of_settings(("arms", index), arm, labels=_ARM_LABELS)
+            if not isinstance(arm.get("name"), str) or not 1 <= len(arm["name"]) <= MAX_NAME:
+                problems.append(
+                    Problem(("arms", index, "name"), f"allowed: a text of 1 to {MAX_NAME} letters")
+                )
+        for key in set(self.fixed) & set(self.swept):
+            problems.append(Problem(("fixed", key), "is also swept; keep it in one place"))
+        return list(dict.fromkeys(problems))
+
+    def _problems_of_arms(self) -> list[Problem]:
+        problems: list[Problem] = []
+        seen: dict[RunConfig, str] = {}
+        names: set[str] = set()
+        where = "arms" if self.arms else "grid"
+        for index, (name, overrides, _) in enumerate(self._combinations()):
+            try:
+                config = _run_config({**self.fixed, **overrides})
+            except ValidationError as error:
+                values = " ".join(f"{key}={format_value(v)}" for key, v in overrides.items())
+                problems += [
+                    Problem((where,), f"{values}: {p.path[0]}: {p.text}")
+                    for p in problems_of(error, RunConfig)
+                ]
+                continue
+            label = name or " ".join(f"{k}={format_value(v)}" for k, v in overrides.items())
+            place = (where, index) if self.arms else (where,)
+            if config in seen:
+                problems.append(Problem(place, f"{label} repeats {seen[config]}"))
+            if name in names:
+                problems.append(Problem(place, f"the name {name} is already taken"))
+            seen.setdefault(config, label)
+            names |= {name} if name else set()
+        return problems
+
+    def _problems_of_claims(self) -> list[Problem]:
+        if self.undecided:
+            return []
+        arms = self.expanded()
+        return [
+            Problem(
+                ("claims", index, side),
+                f"found {shown(selector)}, which is no arm of this sweep; allowed: "
+                + ", ".join(arm.label for arm in arms[:8]),
+            )
+            for index, claim in enumerate(self.claims)
+            for side, selector in (("arm", claim.arm), ("versus", claim.versus))
+            if not any(arm.matches(selector) for arm in arms)
+        ]
+
+
+MAX_NAME: Final = 60
+_ARM_LABELS: Final = ("name", "predicted")
+
+
+def _run_config(settings: Settings) -> RunConfig:
+    return RunConfig.model_validate_json(as_json(settings))
+
+
+def _problems_of_settings(
+    place: tuple[str | int, ...], settings: Settings, labels: tuple[str, ...] = ()
+) -> list[Problem]:
+    """What is wrong with each setting by itself; combinations are judged arm by arm."""
+    problems = []
+    for key, value in settings.items():
+        if key in labels:
+            continue
+        if key == "seed":
+            problems.append(Problem((*place, key), "is not set here; list the seeds in `seeds`"))
+        elif key not in RunConfig.model_fields:
+            known = [field for field in RunConfig.model_fields if field != "seed"]
+            problems.append(Problem((*place, key), f"unknown key{nearest(key, known)}"))
+        else:
+            try:
+                _run_config({key: value})
+            except ValidationError as error:
+                found = problems_of(error, RunConfig)
+                by_itself = {d["loc"] for d in error.errors(include_url=False) if d["loc"]}
+                problems += [p.under(*place) for p in found if p.path in by_itself]
+    return problems

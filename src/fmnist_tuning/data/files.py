@@ -1,0 +1,197 @@
+"""The four IDX files of Fashion-MNIST: found, read and verified, without PyTorch.
+
+IDX is the format of the MNIST files: a big-endian header (magic number, then one count per
+dimension), then unsigned bytes. See http://yann.lecun.com/exdb/mnist/.
+"""
+
+import gzip
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_tuning.errors import DataError
+
+DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
+DEFAULT_FOLDER: Final = Path("data")
+TORCHVISION_LAYOUT: Final = Path("FashionMNIST/raw")
+CHECKSUMS: Final = "SHA256SUMS"
+
+CLASS_NAMES: Final = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+PUBLISHED: Final = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""SHA-256 of each file's uncompressed contents, as published with the paper (arXiv:1708.07747)."""
+
+# Enough for any data set of this shape, and a bound on what a hostile gzip may unfold to.
+_MAX_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class DataFiles:
+    """Four verified files.
+
+    Attributes:
+        folder: Where they lie.
+        digest: SHA-256 over the digests of the four contents; part of every fingerprint.
+        published: Whether they are Fashion-MNIST itself, and not other data with its own
+            `SHA256SUMS` beside it.
+        train_images: (N, 28, 28) bytes.
+        train_labels: (N,) bytes, 0 to 9.
+        test_images: (M, 28, 28) bytes.
+        test_labels: (M,) bytes, 0 to 9.
+    """
+
+    folder: Path
+    digest: str
+    published: bool
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+
+    @property
+    def described(self) -> str:
+        """`Fashion-MNIST, 60,000 + 10,000 images` or what else the files hold."""
+        kind = "Fashion-MNIST" if self.published else "not Fashion-MNIST but your own data"
+        return f"{kind}, {len(self.train_labels):,} + {len(self.test_labels):,} images"
+
+
+def find(data_dir: Path | None = None) -> DataFiles:
+    """Find the images, read them and verify them.
+
+    Args:
+        data_dir: The only place to look; without it `./data`, then Debian's package.
+
+    Raises:
+        DataError: Where there are none, or where the first ones found are damaged.
+    """
+    places = [data_dir] if data_dir is not None else [DEFAULT_FOLDER, DEBIAN_FOLDER]
+    for place in places:
+        for folder in (place / TORCHVISION_LAYOUT, place):
+            if any(_path(folder, name) for name in PUBLISHED):
+                return verify(folder)
+    looked = " nor in ".join(str(place) for place in places)
+    raise DataError(
+        f"the Fashion-MNIST images are not in {looked}; `fmnist data --fetch` gets them, and "
+        "--data-dir (or FMNIST_DATA_DIR) names another folder"
+    )
+
+
+def verify(folder: Path) -> DataFiles:
+    """Read the four files of one folder and hold them to their checksums.
+
+    The published ones, unless the folder has a `SHA256SUMS` of its own: so other data of the same
+    shape can stand in, and say so.
+
+    Raises:
+        DataError: Naming the file that is missing, cut, changed or inconsistent.
+    """
+    expected = _expected_checksums(folder)
+    contents: dict[str, bytes] = {}
+    for name in PUBLISHED:
+        path = _path(folder, name)
+        if path is None:
+            raise DataError(
+                f"{folder / name}(.gz) is missing, though others of the four files are there; "
+                "`fmnist data --fetch` gets them all"
+            )
+        contents[name] = _read(path)
+        _check_structure(path, name, contents[name])
+        if hashlib.sha256(contents[name]).hexdigest() != expected[name]:
+            raise DataError(
+                f"{path} is damaged: its contents are not those that were published (SHA-256 "
+                "differs); delete it, and `fmnist data --fetch` gets it again"
+            )
+    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+    arrays = [_array(content) for content in contents.values()]
+    for kind, images, labels in (("train", *arrays[:2]), ("t10k", *arrays[2:])):
+        if len(images) != len(labels):
+            raise DataError(f"{folder}: {len(images)} {kind} images but {len(labels)} labels")
+    return DataFiles(
+        folder=folder,
+        digest=hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
+        published=digests == list(PUBLISHED.values()),
+        train_images=arrays[0],
+        train_labels=arrays[1],
+        test_images=arrays[2],
+        test_labels=arrays[3],
+    )
+
+
+def _path(folder: Path, name: str) -> Path | None:
+    candidates = (folder / name, folder / f"{name}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _expected_checksums(folder: Path) -> dict[str, str]:
+    listing = folder / CHECKSUMS
+    if not listing.is_file():
+        return PUBLISHED
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+        own = {name.lstrip(" *"): digest for digest, name in (li.split(maxsplit=1) for li in lines)}
+        return {name: own[name].lower() for name in PUBLISHED}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{listing} does not list the SHA-256 of each uncompressed file ({error}); write it "
+            f"with `sha256sum *-ubyte > {CHECKSUMS}`"
+        ) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content: bytes = file.read(_MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}); delete it, and `fmnist data --fetch` gets it again"
+        ) from None
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path} holds more than {_MAX_BYTES:,} bytes; these are not the images")
+    return content
+
+
+def _check_structure(path: Path, name: str, content: bytes) -> None:
+    dimensions = 3 if "images" in name else 1
+    header = 4 + 4 * dimensions
+    shape = struct.unpack(f">{dimensions}I", content[4:header].ljust(4 * dimensions, b"\0"))
+    if content[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(f"{path} is not an IDX file of {dimensions}-dimensional bytes")
+    if dimensions == 3 and shape[1:] != (28, 28):  # noqa: PLR2004
+        raise DataError(f"{path} holds images of {shape[1]}x{shape[2]} pixels, not 28x28")
+    expected = header + int(np.prod(shape, dtype=object))
+    if len(content) != expected:
+        raise DataError(
+            f"{path} is damaged: {len(content):,} bytes where its header announces {expected:,}; "
+            "delete it, and `fmnist data --fetch` gets it again"
+        )
+    if dimensions == 1 and max(content[header:], default=0) >= len(CLASS_NAMES):
+        raise DataError(f"{path} holds the label {max(content[header:])}; labels go from 0 to 9")
+
+
+def _array(content: bytes) -> NDArray[np.uint8]:
+    dimensions = content[3]
+    header = 4 + 4 * dimensions
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -1,0 +1,149 @@
+"""The images as tensors on the device, normalised once, and served in seeded batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fmnist_tuning.data.files import CLASS_NAMES, DataFiles
+from fmnist_tuning.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images with their labels, on one device.
+
+    Attributes:
+        images: (N, 1, 28, 28) float32, normalised.
+        labels: (N,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, size: int, order: torch.Generator | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, `size` at a time and the rest in a last batch.
+
+        Args:
+            size: Images a batch.
+            order: Generator on the CPU that shuffles them; without it they come as stored.
+        """
+        if order is None:
+            yield from zip(self.images.split(size), self.labels.split(size), strict=True)
+            return
+        permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
+        for chosen in permutation.split(size):
+            yield self.images[chosen], self.labels[chosen]
+
+    def take(self, chosen: Tensor) -> "Split":
+        """The images at these positions; this very split where that is all of them."""
+        if len(chosen) == len(self):
+            return self
+        chosen = chosen.to(self.labels.device)
+        return Split(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What one run trains on and is judged by; `test` only where a holdout is the judge."""
+
+    train: Split
+    validation: Split
+    test: Split | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FashionMnist:
+    """The whole data set on one device, from which every run takes its part."""
+
+    train: Split
+    test: Split
+
+    @classmethod
+    def load(cls, files: DataFiles, device: torch.device) -> "FashionMnist":
+        """Put all images on the device, normalised with the training set's mean and deviation."""
+        mean, deviation = pixel_statistics(files.train_images)
+
+        def split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+            pixels = torch.tensor(images, device=device).unsqueeze(1).float()
+            return Split(
+                pixels.div_(255).sub_(mean).div_(deviation),
+                torch.tensor(labels, device=device).long(),
+            )
+
+        return cls(
+            split(files.train_images, files.train_labels),
+            split(files.test_images, files.test_labels),
+        )
+
+    def select(
+        self,
+        *,
+        train_size: int,
+        val_size: int,
+        holdout_size: int | None,
+        generator: torch.Generator,
+    ) -> Images:
+        """The images of one run.
+
+        Args:
+            train_size: Training images, drawn evenly from the classes.
+            val_size: Validation images, drawn likewise.
+            holdout_size: How many training images to set aside, of which validation takes its
+                own; None validates on the test set.
+            generator: On the CPU; decides which images a part holds.
+
+        Raises:
+            DataError: When the data have fewer images than asked for.
+        """
+        train, validation = self.train, self.test
+        if holdout_size is not None:
+            _check_size("holdout_size", holdout_size, len(train) - 1)
+            held_out = _balanced(train.labels, holdout_size, generator)
+            kept = torch.ones(len(train), dtype=torch.bool)
+            kept[held_out] = False
+            train, validation = train.take(kept.nonzero()[:, 0]), train.take(held_out)
+        _check_size("train_size", train_size, len(train))
+        _check_size("val_size", val_size, len(validation))
+        return Images(
+            train=train.take(_balanced(train.labels, train_size, generator)),
+            validation=validation.take(_balanced(validation.labels, val_size, generator)),
+            test=self.test if holdout_size is not None else None,
+        )
+
+
+def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels on the scale from 0 to 1, exact in float64."""
+    counts = np.bincount(images.ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = float(counts @ levels / counts.sum())
+    variance = float(counts @ (levels - mean) ** 2 / counts.sum())
+    # One grey level alone has no deviation to divide by.
+    return mean, variance**0.5 or 1.0
+
+
+def _check_size(key: str, size: int, available: int) -> None:
+    if size > available:
+        raise DataError(
+            f"{key} is {size}, and the data have {available} images for it; "
+            f"set it with --set {key}={available}"
+        )
+
+
+def _balanced(labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Positions of `size` random images, as evenly from the classes as they come, in order."""
+    if size == len(labels):
+        return torch.arange(size)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    classes = torch.nn.functional.one_hot(labels.cpu()[shuffled], len(CLASS_NAMES))  # (N, 10)
+    place_in_class = (classes.cumsum(0) * classes).sum(1)  # (N,) 1 for the first of its class
+    by_place = place_in_class.argsort(stable=True)
+    return shuffled[by_place[:size]].sort().values

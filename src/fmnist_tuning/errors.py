@@ -1,0 +1,57 @@
+"""The error tree. Every message says what was found, where, and what to do about it.
+
+FmnistError             exit code 2: usage, configuration, data or tracking store
+├── ConfigError         a sweep file, a `--set` or a `--seeds` that cannot be planned
+├── DataError           images missing, damaged or unreachable
+├── TrackingError       the MLflow store cannot be opened, read or written
+└── TrainingError       exit code 1: one run failed; the others go on
+    └── DivergedError   its loss became NaN or infinite
+"""
+
+
+class FmnistError(Exception):
+    """Base of every error that a user can act on; printed without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(FmnistError):
+    """Sweep files or overrides that cannot be planned.
+
+    Args:
+        problems: One line each: the place, what was found, what is allowed.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"{count}, nothing was trained:", *problems]))
+
+
+class DataError(FmnistError):
+    """Images that are missing, damaged or out of reach."""
+
+
+class TrackingError(FmnistError):
+    """An MLflow store that cannot be opened, read or written."""
+
+
+class TrainingError(FmnistError):
+    """One run that could not be finished."""
+
+    exit_code = 1
+
+
+class DivergedError(TrainingError):
+    """A loss that is no longer a finite number.
+
+    Args:
+        epoch: The epoch, counted from 1, whose mean loss is not finite.
+        learning_rate: The learning rate in use, the likeliest cause.
+    """
+
+    def __init__(self, epoch: int, learning_rate: float) -> None:
+        super().__init__(
+            f"the loss is not a finite number in epoch {epoch}; the likeliest cause is a "
+            f"learning rate that is too high ({learning_rate:g}): try a tenth of it"
+        )

@@ -1,0 +1,139 @@
+"""From sweeps to an ordered plan of runs, each with the fingerprint that decides reuse. Pure."""
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from fmnist_tuning.config import Arm, RunConfig, SweepConfig
+from fmnist_tuning.config.run import IMAGE_SIZE
+
+TRAINING_SEMANTICS: Final = 1
+"""Part of every fingerprint: count it up when a change makes the same settings mean something else
+(another initialisation, another metric), and finished runs will no longer be reused for new ones.
+"""
+
+CLASSES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One arm with one seed.
+
+    Attributes:
+        sweep: Id of the sweep that asks for it.
+        arm: The arm of that sweep.
+        config: The whole configuration, seed included.
+        fingerprint: Equal for two runs exactly when they must have the same result.
+    """
+
+    sweep: str
+    arm: Arm
+    config: RunConfig
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """`dropout_rate=0.3 seed=0`, the run's name in MLflow."""
+        return f"{self.arm.label} seed={self.config.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Runs in the order of their sweeps, arms and seeds, and the sweeps still to be decided."""
+
+    runs: tuple[PlannedRun, ...]
+    undecided: tuple[SweepConfig, ...]
+
+    def trainings(self, finished: Collection[str]) -> list[PlannedRun]:
+        """The runs to train: the first of every fingerprint that is not among the finished."""
+        first = {run.fingerprint: run for run in reversed(self.runs)}
+        return [
+            run
+            for run in self.runs
+            if first[run.fingerprint] is run and run.fingerprint not in finished
+        ]
+
+
+def make_plan(sweeps: Iterable[SweepConfig], data_digest: str) -> Plan:
+    """Expand sweeps into runs, on the data with that digest."""
+    sweeps = list(sweeps)
+    return Plan(
+        runs=tuple(run for sweep in sweeps for run in runs_of(sweep, data_digest)),
+        undecided=tuple(sweep for sweep in sweeps if sweep.undecided),
+    )
+
+
+def runs_of(sweep: SweepConfig, data_digest: str) -> list[PlannedRun]:
+    """The runs of one sweep: every arm, and for each arm every seed."""
+    runs = []
+    for arm in sweep.expanded():
+        for seed in sweep.seeds:
+            config = arm.config.model_copy(update={"seed": seed})
+            runs.append(PlannedRun(sweep.sweep, arm, config, fingerprint(config, data_digest)))
+    return runs
+
+
+def fingerprint(config: RunConfig, data_digest: str) -> str:
+    """Hash of everything that decides a run's result, 16 hexadecimal digits."""
+    decisive = [config.model_dump(mode="json"), data_digest, TRAINING_SEMANTICS]
+    text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parameter_count(config: RunConfig) -> int:
+    """Trainable parameters of the network, without building it."""
+    inputs = (1, *config.conv_channels)
+    count = 0
+    for before, after in zip(inputs, config.conv_channels, strict=False):
+        count += before * after * config.kernel_size**2 + after
+        count += 2 * after if config.use_batch_norm else 0
+    widths = (_flat_features(config), *config.fc_units, CLASSES)
+    return count + sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+
+
+def multiply_adds(config: RunConfig) -> int:
+    """Multiplications with addition that one image costs on its way forward."""
+    inputs = (1, *config.conv_channels)
+    cost, size = 0, IMAGE_SIZE
+    for before, after in zip(inputs, config.conv_channels, strict=False):
+        cost += size**2 * before * after * config.kernel_size**2
+        size = size // 2 if config.use_pooling else size
+    widths = (_flat_features(config), *config.fc_units, CLASSES)
+    return cost + sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+
+
+def estimate_seconds(
+    config: RunConfig, history: Sequence[tuple[RunConfig, float]]
+) -> float | None:
+    """About how long a training will take, judged by earlier ones on the same kind of device.
+
+    Runs of the same network decide where there are some, else all of them in proportion to the
+    arithmetic they did.
+
+    Args:
+        config: The run to come.
+        history: Earlier configurations, each with its training's wall time in seconds.
+
+    Returns:
+        Seconds, or None where there is no history.
+    """
+    paces = [(multiply_adds(past), seconds / _work(past)) for past, seconds in history]
+    same = [pace for cost, pace in paces if cost == multiply_adds(config)]
+    pace = median(same or [pace for _, pace in paces]) if paces else math.nan
+    return None if math.isnan(pace) else pace * _work(config)
+
+
+def _work(config: RunConfig) -> int:
+    # A backward pass costs about twice its forward pass; the training set is seen once more
+    # at the end.
+    images = config.epochs * (3 * config.train_size + config.val_size) + config.train_size
+    return images * multiply_adds(config)
+
+
+def _flat_features(config: RunConfig) -> int:
+    size = IMAGE_SIZE >> (config.num_conv_layers if config.use_pooling else 0)
+    return config.conv_channels[-1] * size**2
