@@ -28,6 +28,12 @@ class ConfigError(FmnistError):
         super().__init__("\n".join([f"{count}, nothing was trained:", *problems]))
 
 
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not an `Exception`, so that no library on the way can swallow it."""
+
+    exit_code = 130
+
+
 class DataError(FmnistError):
     """Images that are missing, damaged or out of reach."""
 

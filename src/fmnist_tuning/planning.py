@@ -1,6 +1,7 @@
 """From sweeps to an ordered plan of runs, each with the fingerprint that decides reuse. Pure."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -92,7 +93,7 @@ def parameter_count(config: RunConfig) -> int:
         count += before * after * config.kernel_size**2 + after
         count += 2 * after if config.use_batch_norm else 0
     widths = (_flat_features(config), *config.fc_units, CLASSES)
-    return count + sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    return count + sum(a * b + b for a, b in itertools.pairwise(widths))
 
 
 def multiply_adds(config: RunConfig) -> int:
@@ -103,12 +104,10 @@ def multiply_adds(config: RunConfig) -> int:
         cost += size**2 * before * after * config.kernel_size**2
         size = size // 2 if config.use_pooling else size
     widths = (_flat_features(config), *config.fc_units, CLASSES)
-    return cost + sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    return cost + sum(a * b for a, b in itertools.pairwise(widths))
 
 
-def estimate_seconds(
-    config: RunConfig, history: Sequence[tuple[RunConfig, float]]
-) -> float | None:
+def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float]]) -> float | None:
     """About how long a training will take, judged by earlier ones on the same kind of device.
 
     Runs of the same network decide where there are some, else all of them in proportion to the

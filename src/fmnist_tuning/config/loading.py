@@ -83,7 +83,7 @@ def parse_seeds(text: str) -> list[int]:
         ConfigError: For anything else.
     """
     parts = [part.strip() for part in text.split(",")]
-    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 11]
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) <= 10]  # noqa: PLR2004  2**32 has ten
     listed = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
     if len(numbers) == len(listed) and max(numbers) < 2**32:
         if len(parts) > 1 and len(numbers) <= MAX_SEEDS and len(set(numbers)) == len(numbers):

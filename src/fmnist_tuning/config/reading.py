@@ -22,9 +22,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         # Aliases can blow a small file up to gigabytes, and a sweep has no use for them.
         if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
             raise YamlError(f"line {line}: anchors and aliases (&, *) are not supported")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call,no-any-return]
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -55,7 +55,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int]]:
         if node is None:
             return None, {}
         lines = dict(_lines(node, ()))
-        return loader.construct_document(node), lines  # type: ignore[no-untyped-call]
+        return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise YamlError(f"{line}not valid YAML: {error.problem}") from None
@@ -65,7 +65,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int]]:
         raise YamlError(f"nested deeper than {MAX_DEPTH} levels") from None
     finally:
         if loader is not None:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
 
 
 def _lines(node: yaml.Node, path: Path) -> Iterator[tuple[Path, int]]:

@@ -49,10 +49,9 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     num_conv_layers: Annotated[int, Field(ge=1, le=8, description="convolution blocks")] = 2
-    conv_channels: Annotated[
-        tuple[Channels, ...],
-        Field(default_factory=_channel_progression, description="output channels of each block"),
-    ]
+    conv_channels: tuple[Channels, ...] = Field(
+        default_factory=_channel_progression, description="output channels of each block"
+    )
     kernel_size: Annotated[int, Field(ge=1, le=27, description="odd edge length, pixels")] = 3
     use_pooling: Annotated[bool, Field(description="2x2 max pooling in every block")] = True
     use_batch_norm: Annotated[bool, Field(description="batch norm in every block")] = True
@@ -70,8 +69,8 @@ class RunConfig(BaseModel):
         Literal["test", "holdout"], Field(description="the test set, or a part of the training set")
     ] = "test"
     holdout_size: Annotated[int, Field(ge=1, lt=TRAIN_IMAGES)] = 10_000
-    train_size: Annotated[ImageCount, Field(default_factory=_all_training_images)]
-    val_size: Annotated[ImageCount, Field(default_factory=_all_validation_images)]
+    train_size: ImageCount = Field(default_factory=_all_training_images)
+    val_size: ImageCount = Field(default_factory=_all_validation_images)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")

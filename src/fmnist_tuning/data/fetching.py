@@ -136,7 +136,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 @contextmanager
 def _network_timeout() -> Iterator[None]:
-    """torchvision opens its downloads without a time limit of their own."""
+    """Torchvision opens its downloads without a time limit of their own."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT_SECONDS)
     try:

@@ -76,6 +76,16 @@ class DataFiles:
         kind = "Fashion-MNIST" if self.published else "not Fashion-MNIST but your own data"
         return f"{kind}, {len(self.train_labels):,} + {len(self.test_labels):,} images"
 
+    def as_json(self) -> dict[str, object]:
+        """Where and what, for programs."""
+        return {
+            "folder": str(self.folder),
+            "digest": self.digest,
+            "published": self.published,
+            "train_images": len(self.train_labels),
+            "test_images": len(self.test_labels),
+        }
+
 
 def find(data_dir: Path | None = None) -> DataFiles:
     """Find the images, read them and verify them.

@@ -37,10 +37,12 @@ class Split:
             order: Generator on the CPU that shuffles them; without it they come as stored.
         """
         if order is None:
-            yield from zip(self.images.split(size), self.labels.split(size), strict=True)
+            for start in range(0, len(self), size):
+                yield self.images[start : start + size], self.labels[start : start + size]
             return
         permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
-        for chosen in permutation.split(size):
+        for start in range(0, len(self), size):
+            chosen = permutation[start : start + size]
             yield self.images[chosen], self.labels[chosen]
 
     def take(self, chosen: Tensor) -> "Split":

@@ -1,0 +1,217 @@
+"""The command line: parse, call, print. What a command needs is imported when it runs."""
+
+import json
+import signal
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from fmnist_tuning.errors import FmnistError, Interrupted
+
+if TYPE_CHECKING:
+    from fmnist_tuning.config import SweepConfig
+
+app = typer.Typer(
+    name="fmnist",
+    help="How do a CNN's hyperparameters affect Fashion-MNIST? One YAML file per experiment, every "
+    "run tracked in MLflow.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Configs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CONFIG...", help="Sweep files, or folders of them.", show_default=False
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over every sweep's `fixed`."),
+]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="N|A,B,...", help="So many seeds, or these, for every arm.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="FMNIST_DATA_DIR", help="The images' folder.", show_default=False),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI, then MLflow's own default."),
+]
+Experiment = Annotated[str, typer.Option(help="The study: a name of an MLflow experiment.")]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+Jobs = Annotated[
+    str, typer.Option(metavar="auto|N", help="Runs at a time; auto is one a core, or one on a GPU.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Train again what is finished already.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
+
+DEFAULT_STUDY = "fashion_mnist_cnn_tuning"
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"fmnist {installed('fmnist-tuning')}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "fmnist run configs/exp1_dropout.yaml\n\n"
+    "fmnist run configs/ --seeds 3   (all experiments as one plan, three seeds an arm)\n\n"
+    "fmnist run configs/exp1_dropout.yaml --set epochs=1 --set train_size=10000"
+)
+def run(
+    configs: Configs,
+    *,
+    settings: Settings = None,
+    seeds: Seeds = None,
+    device: DeviceName = "auto",
+    jobs: Jobs = "auto",
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+    data_dir: DataDir = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train what the sweeps ask for and the study does not have yet, and track it in MLflow."""
+    sweeps, workers = _sweeps(configs, settings, seeds), _jobs(jobs)
+
+    from fmnist_tuning import terminal
+    from fmnist_tuning.data import find
+    from fmnist_tuning.execution import Results, execute
+    from fmnist_tuning.tracking import Study
+
+    files = find(data_dir)
+    study = Study.open(experiment, tracking_uri)
+    out = terminal.console(stderr=True, quiet=quiet)
+    terminal.facts(
+        out,
+        {
+            "study": f"{study.name} in {study.uri}",
+            "data": f"{files.described}, verified, in {files.folder}",
+            "plan": ", ".join(sweep.sweep for sweep in sweeps),
+        },
+    )
+    results = Results(sweeps)
+    events = execute(sweeps, study=study, files=files, device=device, jobs=workers, force=force)
+    with closing(events), terminal.RunDisplay(out) as display:
+        for event in events:
+            results.add(event)
+            display.show(event)
+    if as_json:
+        typer.echo(json.dumps(results.as_json(), indent=2))
+    else:
+        terminal.print_results(terminal.console(), results)
+    terminal.facts(out, {"browse": study.browse_hint()})
+    if results.failures:
+        out.print(f"failed: {', '.join(results.failures)}", style="red", markup=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    configs: Configs,
+    *,
+    settings: Settings = None,
+    seeds: Seeds = None,
+    jobs: Jobs = "auto",
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+    data_dir: DataDir = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """List every run in order, and what would be trained, reused and shared, without running it."""
+    sweeps, workers = _sweeps(configs, settings, seeds), _jobs(jobs)
+
+    from fmnist_tuning import terminal
+    from fmnist_tuning.data import find
+    from fmnist_tuning.execution import preview
+    from fmnist_tuning.tracking import Study
+
+    files = find(data_dir)
+    study = Study.find(experiment, tracking_uri)
+    shown = preview(sweeps, study, files.digest, jobs=workers, force=force)
+    if as_json:
+        typer.echo(json.dumps(shown.as_json(), indent=2))
+    else:
+        terminal.print_plan(terminal.console(), shown)
+
+
+@app.command()
+def data(
+    *,
+    data_dir: DataDir = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Get the images where they are missing or damaged.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say where the images are and whether they are the right ones; --fetch gets them."""
+    from fmnist_tuning.data import DEFAULT_FOLDER, find
+    from fmnist_tuning.data import fetch as fetch_into
+    from fmnist_tuning.errors import DataError
+
+    try:
+        files = find(data_dir)
+    except DataError as error:
+        if not fetch:
+            raise
+        typer.echo(f"{error}", err=True)
+        fetch_into(data_dir or DEFAULT_FOLDER, say=lambda text: typer.echo(text, err=True))
+        files = find(data_dir)
+    if as_json:
+        typer.echo(json.dumps(files.as_json(), indent=2))
+    else:
+        typer.echo(f"{files.folder}: {files.described}, verified (digest {files.digest})")
+
+
+def main() -> None:
+    """The console script: one line and an exit code for whatever a user can act on."""
+    for interrupting in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interrupting, _interrupt)
+    try:
+        app()
+    except FmnistError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Interrupted as interruption:
+        typer.echo("interrupted; the same command goes on with what is left", err=True)
+        sys.exit(interruption.exit_code)
+
+
+def _sweeps(
+    configs: list[Path], settings: list[str] | None, seeds: str | None
+) -> "list[SweepConfig]":
+    from fmnist_tuning.config import load_sweeps, parse_overrides, parse_seeds
+
+    return load_sweeps(
+        configs, parse_overrides(settings or []), parse_seeds(seeds) if seeds else None
+    )
+
+
+def _jobs(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 256:  # noqa: PLR2004
+        return int(text)
+    raise FmnistError(f"--jobs: found {text!r}, allowed: auto, or a number from 1 to 256")
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise Interrupted

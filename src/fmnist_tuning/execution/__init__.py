@@ -1,0 +1,35 @@
+"""The one join: a plan's runs are reused or trained, and tracked."""
+
+from fmnist_tuning.execution.events import (
+    Blocked,
+    Decided,
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Ready,
+    Reused,
+    Started,
+)
+from fmnist_tuning.execution.preview import Preview, preview
+from fmnist_tuning.execution.results import Results, SweepResults
+from fmnist_tuning.execution.running import execute
+from fmnist_tuning.execution.workers import Device
+
+__all__ = [
+    "Blocked",
+    "Decided",
+    "Device",
+    "EpochEnded",
+    "Event",
+    "Failed",
+    "Finished",
+    "Preview",
+    "Ready",
+    "Results",
+    "Reused",
+    "Started",
+    "SweepResults",
+    "execute",
+    "preview",
+]

@@ -1,0 +1,75 @@
+"""What happens while a plan runs, one frozen record each, in the order in which it happens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fmnist_tuning.config import SweepConfig
+from fmnist_tuning.execution.workers import Environment
+from fmnist_tuning.planning import PlannedRun
+from fmnist_tuning.records import EpochMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A run whose result the study has already."""
+
+    run: PlannedRun
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The workers are there, and `trainings` more runs are to be trained."""
+
+    environment: Environment
+    workers: int
+    trainings: tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker begins a run."""
+
+    run: PlannedRun
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """A run has one more epoch behind it."""
+
+    run: PlannedRun
+    metrics: EpochMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run has ended well, with these metrics."""
+
+    run: PlannedRun
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A run has failed; the others go on."""
+
+    run: PlannedRun
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A combination's arms are chosen."""
+
+    sweep: SweepConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A combination cannot be decided, because something it combines has failed."""
+
+    sweep: SweepConfig
+    reason: str
+
+
+Event = Reused | Ready | Started | EpochEnded | Finished | Failed | Decided | Blocked

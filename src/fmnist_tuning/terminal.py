@@ -1,0 +1,293 @@
+"""What a person sees: progress on stderr, tables on stdout."""
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fmnist_tuning.analysis import summarise
+from fmnist_tuning.execution import (
+    Blocked,
+    Decided,
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Preview,
+    Ready,
+    Results,
+    Reused,
+    Started,
+    SweepResults,
+)
+from fmnist_tuning.planning import PlannedRun
+from fmnist_tuning.records import EpochMetrics
+
+_WIDTH_OFF_TERMINAL = 120
+_MINUTE = 60
+_HOUR = 3600
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console on stdout or stderr, wide enough for our tables where nobody set a width."""
+    made = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=False)
+    if not made.is_terminal:
+        made.width = _WIDTH_OFF_TERMINAL
+    return made
+
+
+def facts(out: Console, lines: Mapping[str, str]) -> None:
+    """Print labelled lines, one a fact, never broken."""
+    for label, text in lines.items():
+        out.print(f"[bold]{label:<7}[/bold] {escape(text)}", soft_wrap=True)
+
+
+class RunDisplay(AbstractContextManager["RunDisplay"]):
+    """Follows a running plan: bars on a terminal, a plain line an epoch elsewhere.
+
+    Args:
+        out: Where to draw.
+    """
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._bars = (
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[figures]}"),
+                console=out,
+                transient=True,
+            )
+            if out.is_terminal and not out.quiet
+            else None
+        )
+        self._plan_bar: TaskID | None = None
+        self._run_bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def show(self, event: Event) -> None:
+        """Say what has happened."""
+        match event:
+            case Ready():
+                self._show_ready(event)
+            case Started(run):
+                self._show_started(run)
+            case EpochEnded(run, metrics):
+                self._show_epoch(run, metrics)
+            case Finished(run) | Failed(run):
+                self._show_end(event, run)
+            case Reused(run, metrics):
+                accuracy = _percent(metrics["final_val_accuracy"])
+                self._line(f"{_title(run)}: reused, val accuracy {accuracy}", style="dim")
+            case Decided(sweep):
+                self._line(f"{sweep.sweep}: chosen by the sweeps it combines:")
+                for arm in sweep.expanded():
+                    predicted = _percent(arm.predicted or math.nan)
+                    self._line(f"  {arm.label}: predicted val accuracy {predicted}")
+            case Blocked(sweep, reason):
+                self._line(f"{sweep.sweep}: not run: {reason}", style="red")
+
+    def _show_ready(self, event: Ready) -> None:
+        env, count = event.environment, len(event.trainings)
+        workers = "1 worker" if event.workers == 1 else f"{event.workers} workers"
+        threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
+        each = f", {threads} each" if env.device == "cpu" else ""
+        facts(
+            self._out,
+            {
+                "device": f"{env.device} ({env.processor}), {workers}{each}, torch {env.torch}",
+                "train": "1 run" if count == 1 else f"{count} runs",
+            },
+        )
+        if self._bars:
+            if self._plan_bar is not None:
+                self._bars.remove_task(self._plan_bar)
+            epochs = sum(run.config.epochs for run in event.trainings)
+            self._plan_bar = self._bars.add_task("plan", total=epochs, unit="epochs", figures="")
+
+    def _show_started(self, run: PlannedRun) -> None:
+        if self._bars:
+            self._run_bars[run.fingerprint] = self._bars.add_task(
+                escape(_title(run)), total=run.config.epochs, unit="epochs", figures=""
+            )
+        else:
+            self._line(f"{_title(run)}: started")
+
+    def _show_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
+        figures = (
+            f"train loss {metrics.train_loss:.4f} acc {_percent(metrics.train_accuracy)}, "
+            f"val loss {metrics.val_loss:.4f} acc {_percent(metrics.val_accuracy)}"
+        )
+        if self._bars and self._plan_bar is not None:
+            self._bars.update(self._run_bars[run.fingerprint], advance=1, figures=figures)
+            self._bars.advance(self._plan_bar)
+        else:
+            epoch = f"epoch {metrics.epoch}/{run.config.epochs}"
+            took = duration(metrics.epoch_seconds)
+            self._line(f"{_title(run)}: {epoch}: {figures}, {took}")
+
+    def _show_end(self, event: Finished | Failed, run: PlannedRun) -> None:
+        bar = self._run_bars.pop(run.fingerprint, None)
+        if self._bars and bar is not None:
+            self._bars.remove_task(bar)
+        if isinstance(event, Failed):
+            self._line(f"{_title(run)}: FAILED: {event.reason}", style="red")
+        else:
+            accuracy = _percent(event.metrics["final_val_accuracy"])
+            took = duration(event.metrics["train_seconds"])
+            self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
+
+    def _line(self, text: str, style: str = "") -> None:
+        self._out.print(escape(text), style=style, soft_wrap=True)
+
+
+def print_plan(out: Console, plan: Preview) -> None:
+    """Print every run of a plan in order, and what they add up to."""
+    table = _table("#", "sweep", "arm", "seed", "params", "", "about", right=(0, 3, 4, 6))
+    for number, row in enumerate(plan.rows, 1):
+        what = {"train": "train", "reuse": "reuse", "share": "same as"}[row.action]
+        table.add_row(
+            str(number),
+            row.run.sweep,
+            escape(row.run.arm.label),
+            str(row.run.config.seed),
+            f"{row.params:,}",
+            escape(f"{what} {row.source}" if row.source else what),
+            duration(row.seconds) if row.seconds else "",
+        )
+    number = len(plan.rows)
+    for sweep in plan.undecided:
+        for place in range(sweep.combine.top if sweep.combine else 0):
+            for seed in sweep.seeds:
+                number += 1
+                arm = f"number {place + 1} by prediction"
+                what = "decided once the others have ended"
+                table.add_row(str(number), sweep.sweep, arm, str(seed), "", what)
+    out.print(table)
+    for sweep in plan.decided:
+        for choice in sweep.expanded():
+            predicted = _percent(choice.predicted or math.nan)
+            out.print(escape(f"{sweep.sweep} {choice.label}: predicted val accuracy {predicted}"))
+    out.print(escape(_totals(plan)), soft_wrap=True)
+
+
+def _totals(plan: Preview) -> str:
+    runs = len(plan.rows) + plan.undecided_runs
+    trainings = len(plan.trainings) + plan.undecided_runs
+    counts = {
+        kind: sum(row.action == action for row in plan.rows)
+        for kind, action in (("reused from the study", "reuse"), ("shared", "share"))
+    }
+    parts = [f"{count} {kind}" for kind, count in counts.items() if count]
+    text = f"{runs} runs make {trainings} trainings" + (f" ({', '.join(parts)})" if parts else "")
+    if plan.seconds:
+        beside = f", and {plan.undecided_runs} more to be decided" if plan.undecided else ""
+        text += f"; about {duration(plan.seconds)} with {plan.workers} at a time{beside}"
+    elif trainings:
+        text += "; no earlier run tells how long they take"
+    return text
+
+
+def print_results(out: Console, results: Results) -> None:
+    """Print a table for each sweep of a plan."""
+    for sweep in results.sweeps:
+        if sweep.blocked:
+            out.print(escape(f"{sweep.sweep.sweep}: not run: {sweep.blocked}"), soft_wrap=True)
+        else:
+            _print_arms(out, sweep)
+
+
+def _print_arms(out: Console, results: SweepResults) -> None:
+    """A row an arm: the mean over its seeds, and ± the standard deviation where there are more."""
+    frame = pd.DataFrame(
+        [
+            {
+                "arm": run.arm.label,
+                **metrics,
+                "gap": metrics["final_train_accuracy"] - metrics["final_val_accuracy"],
+            }
+            for run, metrics in results.finished
+        ]
+    )
+    table = _table(
+        "arm", "seeds", "train acc", "val acc", "train loss", "val loss", "gap", "params", "time",
+        right=range(1, 9),
+    )  # fmt: skip
+    table.title = escape(f"{results.sweep.sweep}: {results.sweep.title}")
+    table.title_justify = "left"
+    columns = (
+        "final_train_accuracy", "final_val_accuracy", "final_train_loss", "final_val_loss", "gap",
+        "total_params", "train_seconds",
+    )  # fmt: skip
+    if len(frame):
+        for arm, row in summarise(frame, "arm", columns).iterrows():
+            table.add_row(
+                escape(str(arm)),
+                f"{row['seeds']:.0f}",
+                _spread(row, "final_train_accuracy", 100, 2, " %"),
+                _spread(row, "final_val_accuracy", 100, 2, " %"),
+                _spread(row, "final_train_loss", 1, 4),
+                _spread(row, "final_val_loss", 1, 4),
+                _spread(row, "gap", 100, 2, " pp"),
+                f"{row['total_params']:,.0f}",
+                duration(row["train_seconds"]),
+            )
+    for run, reason in results.failed:
+        table.add_row(escape(run.name), "", escape(f"FAILED: {reason}"), style="red")
+    out.print(table)
+
+
+def duration(seconds: float) -> str:
+    """`47 s`, `12 min`, `3 h 05 min`."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _spread(row: pd.Series, metric: str, scale: float, digits: int, unit: str = "") -> str:
+    text = f"{row[metric] * scale:.{digits}f}"
+    deviation = row[f"{metric}_sd"] * scale
+    return f"{text} ± {deviation:.{digits}f}{unit}" if not math.isnan(deviation) else text + unit
+
+
+def _table(*columns: str, right: Iterable[int]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_style="bold")
+    for index, column in enumerate(columns):
+        aligned = "right" if index in tuple(right) else "left"
+        table.add_column(column, justify=aligned, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _title(run: PlannedRun) -> str:
+    return f"{run.sweep} {run.name}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:.2f} %"

@@ -1,0 +1,421 @@
+"""The only door to MLflow: runs are written and read here, by explicit client and ids.
+
+A study is one MLflow experiment. Its runs are flat: one MLflow run a training (kind `run`), and one
+a sweep (kind `sweep`) that holds the sweep's definition.
+"""
+
+import getpass
+import logging
+import os
+import re
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+# What a person sees is ours to say: neither MLflow's start-up log nor its farewell to the file
+# store, which it refuses from 3.13 on unless told otherwise. Its usage reports stay off.
+for _name, _value in {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}.items():
+    os.environ.setdefault(_name, _value)
+warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
+
+import mlflow  # noqa: E402  after the environment that it reads
+from alembic.util import CommandError  # noqa: E402
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+
+from fmnist_tuning.errors import TrackingError  # noqa: E402
+from fmnist_tuning.records import EpochMetrics, RunOutcome  # noqa: E402
+
+for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.file_store"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
+DEFAULT_STUDY: Final = "fashion_mnist_cnn_tuning"
+
+KIND: Final = "fmnist.kind"
+FINGERPRINT: Final = "fmnist.fingerprint"
+SWEEPS: Final = "fmnist.sweeps"
+DEVICE: Final = "fmnist.device"
+DATA: Final = "fmnist.data"
+REASON: Final = "fmnist.reason"
+DEFINITION: Final = "fmnist.definition"
+
+# Of MLflow's two ways to show an experiment, the one with the curves of trainings.
+_STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
+
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+_PAGE: Final = 1_000  # MLflow's own limit to one answer of some servers
+_TAG_CHARACTERS: Final = 5_000  # of the 8,000 that MLflow keeps
+_SERVER_TIMEOUT_SECONDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A run as the store has it.
+
+    Attributes:
+        run_id: MLflow's id.
+        name: MLflow's run name.
+        fingerprint: What decided its result.
+        sweeps: Ids of the sweeps that use it.
+        params: Settings as text.
+        metrics: The latest value of each metric.
+        device: What it was trained on, in words.
+        ended: When, in seconds since the epoch.
+    """
+
+    run_id: str
+    name: str
+    fingerprint: str
+    sweeps: tuple[str, ...]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    device: str
+    ended: float
+
+
+class Study:
+    """One MLflow experiment, open for reading and writing.
+
+    Args:
+        client: Bound to the store.
+        uri: The store's tracking URI.
+        name: The experiment's name.
+        experiment_id: Its id.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, name: str, experiment_id: str) -> None:
+        self._client = client
+        self.uri = uri
+        self.name = name
+        self.experiment_id = experiment_id
+
+    @classmethod
+    def open(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study":
+        """Open a study, and create the store and the experiment where they are missing.
+
+        Args:
+            name: The experiment's name.
+            tracking_uri: The store; without it `MLFLOW_TRACKING_URI`, then MLflow's own default in
+                the current directory.
+
+        Raises:
+            TrackingError: When the store cannot be opened.
+        """
+        uri = _resolve(tracking_uri)
+        with _translated(uri):
+            _check_reachable(uri)
+            client = MlflowClient(tracking_uri=uri)
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                try:
+                    client.create_experiment(
+                        name, artifact_location=_artifact_location(uri, name), tags=_STUDY_TAGS
+                    )
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                experiment = client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage != "active":
+            raise TrackingError(
+                f"the study {name} was deleted in {uri}; bring it back with `mlflow experiments "
+                f"restore --experiment-id {experiment.experiment_id}`, or choose another name with "
+                "--experiment"
+            )
+        return cls(client, uri, name, experiment.experiment_id)
+
+    @classmethod
+    def find(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study | None":
+        """Open a study without creating anything; None where there is no such study.
+
+        Raises:
+            TrackingError: When there is a store that cannot be read.
+        """
+        uri = _resolve(tracking_uri)
+        place = _local_path(uri)
+        if place is not None and not place.exists():
+            return None
+        with _translated(uri):
+            _check_reachable(uri)
+            client = MlflowClient(tracking_uri=uri)
+            experiment = client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage != "active":
+            return None
+        return cls(client, uri, name, experiment.experiment_id)
+
+    def browse_hint(self) -> str:
+        """The command, or the address, that shows this study in a browser."""
+        page = (
+            f"#/experiments/{self.experiment_id}/runs"
+            "?compareRunsMode=CHART&workflowType=machine_learning"
+        )
+        if self.uri.startswith(("http://", "https://")):
+            return f"open {self.uri.rstrip('/')}/{page}"
+        command = "mlflow ui"
+        if self.uri != _resolve(None, environment=False):
+            command += f" --backend-store-uri {self.uri}"
+        if _is_file_store(self.uri):
+            command = f"MLFLOW_ALLOW_FILE_STORE=true {command}"
+        return f"{command}   then open http://127.0.0.1:5000/{page}"
+
+    def finished_runs(self) -> dict[str, TrackedRun]:
+        """The finished trainings by fingerprint; of several, the one that ended last."""
+        found = [_tracked(run) for run in self._search("run", "FINISHED")]
+        return {run.fingerprint: run for run in sorted(found, key=lambda run: run.ended)}
+
+    def definition(self, sweep: str) -> str | None:
+        """The JSON that `begin_sweep` stored for a sweep, or None where it never ran."""
+        run = self._sweep_run(sweep)
+        if run is None:
+            return None
+        parts = int(run.data.tags.get(DEFINITION, 0))
+        return "".join(run.data.tags[f"{DEFINITION}.{part}"] for part in range(parts))
+
+    def begin_sweep(
+        self, sweep: str, *, title: str, definition: str, readable: str, data_digest: str
+    ) -> str:
+        """Open the sweep's MLflow run, again if it exists, and write what the sweep is.
+
+        Args:
+            sweep: The sweep's id, which names the run.
+            title: In words, shown as the run's description.
+            definition: The resolved sweep as JSON. Kept in tags, because a store's artefacts are
+                lost when its folder moves, and its tags are not.
+            readable: The same as YAML, kept as the artefact `sweep.yaml`.
+            data_digest: Digest of the data it runs on.
+
+        Returns:
+            The MLflow run's id.
+        """
+        chunks = [
+            definition[start : start + _TAG_CHARACTERS]
+            for start in range(0, len(definition), _TAG_CHARACTERS)
+        ]
+        tags = {
+            KIND: "sweep",
+            DATA: data_digest,
+            DEFINITION: str(len(chunks)),
+            **{f"{DEFINITION}.{part}": chunk for part, chunk in enumerate(chunks)},
+            "mlflow.note.content": title,
+        }
+        with _translated(self.uri):
+            run = self._sweep_run(sweep)
+            if run is None:
+                run_id = self._create(sweep, tags)
+            else:
+                run_id = run.info.run_id
+                self._client.update_run(run_id, status="RUNNING")
+                self._client.log_batch(run_id, tags=_tags(tags))
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "sweep.yaml"
+                path.write_text(readable, encoding="utf-8")
+                self._client.log_artifact(run_id, str(path))
+        return run_id
+
+    def start_run(
+        self,
+        name: str,
+        *,
+        sweeps: Sequence[str],
+        fingerprint: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Open an MLflow run for one training; returns its id."""
+        own = {KIND: "run", FINGERPRINT: fingerprint, SWEEPS: ", ".join(sweeps)}
+        with _translated(self.uri):
+            run_id = self._create(name, {**own, **tags})
+            self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
+        return run_id
+
+    def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
+        """Write one epoch's metrics, at the epoch as step, in a single call."""
+        self._log(run_id, epoch.metrics(), epoch.epoch)
+
+    def finish_run(self, run_id: str, outcome: RunOutcome, epochs: int) -> None:
+        """Write the outcome and mark the run FINISHED."""
+        self._log(run_id, outcome.metrics(), epochs)
+        self.end_run(run_id, "FINISHED")
+
+    def end_run(self, run_id: str, status: EndStatus, reason: str | None = None) -> None:
+        """Mark a run ended, with the reason where it did not finish."""
+        with _translated(self.uri):
+            if reason is not None:
+                note = {REASON: reason, "mlflow.note.content": f"{status}: {reason}"}
+                self._client.log_batch(run_id, tags=_tags(note))
+            self._client.set_terminated(run_id, status)
+
+    def add_sweeps(self, run: TrackedRun, sweeps: Sequence[str]) -> None:
+        """Tag a finished run with sweeps that use it too."""
+        joined = tuple(dict.fromkeys([*run.sweeps, *sweeps]))
+        if joined != run.sweeps:
+            with _translated(self.uri):
+                self._client.set_tag(run.run_id, SWEEPS, ", ".join(joined))
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        run = self._client.create_run(
+            self.experiment_id, run_name=name, tags={**_context_tags(), **_clipped(tags)}
+        )
+        run_id: str = run.info.run_id
+        return run_id
+
+    def _log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        with _translated(self.uri):
+            self._client.log_batch(
+                run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()]
+            )
+
+    def _sweep_run(self, sweep: str) -> Any:
+        runs = (r for r in self._search("sweep") if r.info.run_name == sweep)
+        return next(runs, None)
+
+    def _search(self, kind: str, status: str | None = None) -> Iterator[Any]:
+        query = f"tags.`{KIND}` = '{kind}'" + (f" and status = '{status}'" if status else "")
+        token = None
+        with _translated(self.uri):
+            while True:
+                page = self._client.search_runs(
+                    [self.experiment_id], query, ViewType.ACTIVE_ONLY, _PAGE, page_token=token
+                )
+                yield from page
+                token = page.token
+                if not token:
+                    return
+
+
+def _tracked(run: Any) -> TrackedRun:
+    tags = run.data.tags
+    return TrackedRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        fingerprint=tags.get(FINGERPRINT, ""),
+        sweeps=tuple(filter(None, tags.get(SWEEPS, "").split(", "))),
+        params=run.data.params,
+        metrics=run.data.metrics,
+        device=tags.get(DEVICE, ""),
+        ended=(run.info.end_time or 0) / 1000,
+    )
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in _clipped(tags).items()]
+
+
+def _clipped(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value[:_TAG_CHARACTERS] for key, value in tags.items()}
+
+
+@cache
+def _context_tags() -> dict[str, str]:
+    """Who, with what, and from which commit of the folder's repository, in MLflow's own names."""
+    tags = {"mlflow.source.name": "fmnist run", "mlflow.source.type": "LOCAL"}
+    try:
+        tags["mlflow.user"] = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        tags["mlflow.user"] = "unknown"
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
+    return tags
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
+    if tracking_uri:
+        return tracking_uri
+    if environment and os.environ.get("MLFLOW_TRACKING_URI"):
+        return os.environ["MLFLOW_TRACKING_URI"]
+    kept = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    try:
+        default: str = mlflow.get_tracking_uri()
+    finally:
+        if kept is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = kept
+    return default
+
+
+def _is_file_store(uri: str) -> bool:
+    return "://" not in uri or uri.startswith("file:")
+
+
+def _local_path(uri: str) -> Path | None:
+    """The file or folder of a local store; None for servers."""
+    if uri.startswith("sqlite:///"):
+        return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if _is_file_store(uri):
+        return Path(re.sub(r"^file:(//)?", "", uri))
+    return None
+
+
+def _artifact_location(uri: str, name: str) -> str | None:
+    """Where a local database's study keeps its artefacts: in `mlruns` beside it.
+
+    Said outright, because a server that made the store would have put addresses of its own there,
+    which nobody but that server can write to. Other stores know best themselves.
+    """
+    place = _local_path(uri)
+    if place is None or _is_file_store(uri):
+        return None
+    folder = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return (place.absolute().parent / "mlruns" / folder).as_uri()
+
+
+def _check_reachable(uri: str) -> None:
+    """Ask a server once: MLflow itself would go on trying for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        place = _local_path(uri)
+        if place is not None and uri.startswith("sqlite:") and not place.absolute().parent.is_dir():
+            raise TrackingError(f"{uri}: the folder {place.absolute().parent} does not exist")
+        return
+    try:
+        with urllib.request.urlopen(  # noqa: S310  the scheme was just checked
+            f"{uri.rstrip('/')}/health", timeout=_SERVER_TIMEOUT_SECONDS
+        ):
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answers; whether it lets us in, the first real call tells
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingError(
+            f"no MLflow server answers at {uri} ({reason}); start it with `mlflow server`, or name "
+            "another store with --tracking-uri"
+        ) from None
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into one line that names the store."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        raise TrackingError(
+            f"the tracking store {uri} failed: {lines[0]} (choose another with --tracking-uri)"
+        ) from error
