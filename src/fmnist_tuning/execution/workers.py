@@ -78,13 +78,18 @@ class WorkerPool:
             FmnistError: When the device or the data cannot be had.
         """
         if self.environment is None:
-            first = _Worker(*self._arguments)
-            self._workers.append(first)
-            self.environment = first.ready()
+            # Only a worker knows for certain what `auto` comes to; where no GPU can be, the others
+            # need not wait for its word.
+            sure = self._jobs or (1 if _may_have_gpu(self._arguments[2]) else available_cores())
+            self._add_workers(min(sure, trainings))
+            self.environment = self._workers[0].ready()
         automatic = available_cores() if self.environment.device == "cpu" else 1
-        while len(self._workers) < min(self._jobs or automatic, trainings):
-            self._workers.append(_Worker(*self._arguments))
+        self._add_workers(min(self._jobs or automatic, trainings))
         return self.environment
+
+    def _add_workers(self, count: int) -> None:
+        while len(self._workers) < count:
+            self._workers.append(_Worker(*self._arguments))
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -170,6 +175,11 @@ def available_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _may_have_gpu(device: Device) -> bool:
+    drivers = (Path("/dev/nvidia0"), Path("/dev/dxg"), Path("/dev/kfd"))
+    return device != "cpu" and (sys.platform == "win32" or any(path.exists() for path in drivers))
 
 
 def _serve(connection: Connection, folder: Path, data_digest: str, device: Device) -> None:
