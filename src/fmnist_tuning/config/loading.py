@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from fmnist_tuning.config.problems import Problem, as_json, dotted, nearest, problems_of, shown
 from fmnist_tuning.config.reading import MAX_BYTES, YamlError, read_yaml
-from fmnist_tuning.config.run import RunConfig
-from fmnist_tuning.config.sweep import MAX_SEEDS, SweepConfig
+from fmnist_tuning.config.sweep import MAX_SEEDS, SETTINGS, SweepConfig
 from fmnist_tuning.errors import ConfigError
 
 FRESH_SEEDS_FROM: Final = 1_000
@@ -54,7 +53,6 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     """
     problems: list[str] = []
     settings: dict[str, Any] = {}
-    known = [key for key in RunConfig.model_fields if key != "seed"]
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         place = f"--set {key}"
@@ -62,8 +60,8 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
             problems.append(f"--set {shown(assignment)}: allowed: key=value")
         elif key == "seed":
             problems.append(f"{place}: is not set here; give `--seeds {text},`")
-        elif key not in known:
-            problems.append(f"{place}: unknown key{nearest(key, known)}")
+        elif key not in SETTINGS:
+            problems.append(f"{place}: unknown key{nearest(key, SETTINGS)}")
         elif key in settings:
             problems.append(f"{place}: given twice")
         else:

@@ -29,6 +29,11 @@ from fmnist_tuning.config.run import RunConfig, format_value
 
 MAX_ARMS: Final = 1_000
 MAX_SEEDS: Final = 1_000
+SETTINGS: Final = tuple(key for key in RunConfig.model_fields if key != "seed")
+"""What a sweep may set; seeds are listed apart."""
+
+MAX_NAME: Final = 60
+_ARM_LABELS: Final = ("name", "predicted")
 
 
 def _plain_name(name: str) -> str:
@@ -194,8 +199,8 @@ class SweepConfig(_Frozen):
         problems = []
         for key, levels in self.grid.items():
             for index, level in enumerate(levels):
-                # A misspelt key is one problem; a wrong value is one at its own level.
-                place = ("grid", key, index) if key in RunConfig.model_fields else ("grid", key)
+                # A wrong key is one problem; a wrong value is one at its own level.
+                place = ("grid", key, index) if key in SETTINGS else ("grid", key)
                 found_here = _problems_of_settings((), {key: level})
                 problems += [Problem((*place, *p.path[1:]), p.text) for p in found_here]
         for index, arm in enumerate(self.arms):
@@ -249,10 +254,6 @@ class SweepConfig(_Frozen):
         ]
 
 
-MAX_NAME: Final = 60
-_ARM_LABELS: Final = ("name", "predicted")
-
-
 def _run_config(settings: Settings) -> RunConfig:
     return RunConfig.model_validate_json(as_json(settings))
 
@@ -267,9 +268,8 @@ def _problems_of_settings(
             continue
         if key == "seed":
             problems.append(Problem((*place, key), "is not set here; list the seeds in `seeds`"))
-        elif key not in RunConfig.model_fields:
-            known = [field for field in RunConfig.model_fields if field != "seed"]
-            problems.append(Problem((*place, key), f"unknown key{nearest(key, known)}"))
+        elif key not in SETTINGS:
+            problems.append(Problem((*place, key), f"unknown key{nearest(key, SETTINGS)}"))
         else:
             try:
                 _run_config({key: value})

@@ -1,12 +1,12 @@
 """Getting the images: torchvision's own downloader, else Debian's package; all or nothing."""
 
-import os
+import io
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +95,8 @@ def _with_torchvision(scratch: Path, dataset: type[Any] | None) -> Path:
         from torchvision.datasets import FashionMNIST  # noqa: PLC0415  two seconds to import
 
         dataset = FashionMNIST
-    with _network_timeout(), Path(os.devnull).open("w") as devnull, _stderr(devnull.fileno()):
+    progress_bars = io.StringIO()
+    with _network_timeout(), redirect_stderr(progress_bars), redirect_stdout(progress_bars):
         dataset(str(scratch), download=True)
     return scratch / dataset.__name__ / "raw"
 
@@ -143,18 +144,6 @@ def _network_timeout() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-@contextmanager
-def _stderr(descriptor: int) -> Iterator[None]:
-    """Send what a library prints to stderr (progress bars) elsewhere."""
-    kept = os.dup(2)
-    os.dup2(descriptor, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _last_line(error: Exception) -> str:

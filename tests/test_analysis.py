@@ -1,0 +1,69 @@
+import math
+
+import pandas as pd
+import pytest
+
+from fmnist_tuning.analysis import predict_combinations, summarise
+
+
+def test_one_seed_has_an_unknown_spread():
+    """Unknown is not zero."""
+    runs = pd.DataFrame({"arm": ["a", "b", "b"], "accuracy": [0.9, 0.8, 0.9]})
+    table = summarise(runs, "arm", ["accuracy"])
+    assert table.loc["a", "seeds"] == 1
+    assert math.isnan(table.loc["a", "accuracy_sd"])
+    assert table.loc["b", "accuracy"] == pytest.approx(0.85)
+    assert table.loc["b", "accuracy_sd"] == pytest.approx(0.0707, abs=1e-4)
+
+
+def test_groups_keep_their_order():
+    """The file's order of arms, not the alphabet's."""
+    runs = pd.DataFrame({"arm": ["z", "a", "z"], "accuracy": [1, 2, 3]})
+    assert list(summarise(runs, "arm", ["accuracy"]).index) == ["z", "a"]
+
+
+def additive(run):
+    return 0.9 + 0.02 * run["norm"] - 0.05 * (run["rate"] == 0.5) + 0.01 * run["depth"]
+
+
+LEVELS = {"rate": [0.3, 0.5], "norm": [True, False], "depth": [1, 2]}
+BASE = {"rate": 0.3, "norm": True, "depth": 2}
+ONE_AT_A_TIME = [BASE, BASE | {"rate": 0.5}, BASE | {"norm": False}, BASE | {"depth": 1}]
+
+
+def test_main_effects_add_up():
+    """From runs that vary one setting at a time, every combination is predicted exactly."""
+    ranked = predict_combinations(ONE_AT_A_TIME, [additive(r) for r in ONE_AT_A_TIME], LEVELS, [])
+    assert len(ranked) == 8
+    for combination, predicted in ranked:
+        assert predicted == pytest.approx(additive(combination))
+    assert ranked[0][0] == {"rate": 0.3, "norm": True, "depth": 2}
+    values = [predicted for _, predicted in ranked]
+    assert values == sorted(values, reverse=True)
+
+
+def test_an_interaction_that_was_crossed_is_used():
+    """0.5 is bad only without norm: the additive model would blame both."""
+    runs = [*ONE_AT_A_TIME, BASE | {"rate": 0.5, "norm": False}]
+    response = [additive(run) - 0.2 * (run["rate"] == 0.5 and not run["norm"]) for run in runs]
+    predicted = predict_combinations(runs, response, LEVELS, [("rate", "norm")])
+    for combination, value in predicted:
+        worse = 0.2 * (combination["rate"] == 0.5 and not combination["norm"])
+        assert value == pytest.approx(additive(combination) - worse)
+
+
+def test_an_interaction_that_was_not_crossed_is_zero():
+    """What no run can tell is not invented."""
+    response = [additive(run) for run in ONE_AT_A_TIME]
+    with_pair = predict_combinations(ONE_AT_A_TIME, response, LEVELS, [("rate", "norm")])
+    without = predict_combinations(ONE_AT_A_TIME, response, LEVELS, [])
+    assert [c for c, _ in with_pair] == [c for c, _ in without]
+    assert [v for _, v in with_pair] == pytest.approx([v for _, v in without])
+
+
+def test_several_seeds_are_averaged():
+    """Each run is one observation."""
+    runs = [run for run in ONE_AT_A_TIME for _ in range(2)]
+    response = [additive(run) + noise for run in ONE_AT_A_TIME for noise in (-0.01, 0.01)]
+    for combination, value in predict_combinations(runs, response, LEVELS, []):
+        assert value == pytest.approx(additive(combination))

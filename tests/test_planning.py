@@ -1,0 +1,114 @@
+import itertools
+
+import pytest
+from conftest import ROOT
+
+from fmnist_tuning.config import RunConfig, load_sweeps
+from fmnist_tuning.planning import (
+    estimate_seconds,
+    fingerprint,
+    make_plan,
+    multiply_adds,
+    parameter_count,
+)
+
+
+def test_the_six_experiments():
+    """Experiments 1 to 5 are 16 runs of 10 different configurations; 6 adds 3."""
+    plan = make_plan(load_sweeps([ROOT / "configs"]), "digest")
+    assert len(plan.runs) == 16
+    assert len(plan.trainings(finished=())) == 10
+    assert [sweep.combine.top for sweep in plan.undecided] == [3]
+
+
+def test_after_experiment_1_the_others_train_five():
+    """Eleven runs, of which six are there already."""
+    sweeps = load_sweeps([ROOT / "configs"])
+    finished = {run.fingerprint for run in make_plan(sweeps[:1], "digest").runs}
+    assert len(make_plan(sweeps[1:5], "digest").trainings(finished)) == 5
+
+
+def test_the_first_of_equal_runs_is_trained():
+    """So that a training appears under the sweep that asked for it first."""
+    plan = make_plan(load_sweeps([ROOT / "configs"]), "digest")
+    trained = {run.fingerprint: run.sweep for run in plan.trainings(())}
+    base = fingerprint(RunConfig(dropout_rate=0.5), "digest")
+    assert trained[base] == "exp1_dropout"
+
+
+def test_run_names_say_what_matters():
+    """MLflow's table shows names before it shows params."""
+    names = [run.name for run in make_plan(load_sweeps([ROOT / "configs"]), "d").runs]
+    assert names[2] == "dropout_rate=0.3 seed=0"
+
+
+def test_a_fingerprint_holds_everything_that_decides():
+    """Every setting, and the data."""
+    base = RunConfig()
+    other = {
+        "num_conv_layers": 3, "conv_channels": (32, 65), "kernel_size": 5, "use_pooling": False,
+        "use_batch_norm": False, "dropout_rate": 0.4, "fc_units": (127,), "epochs": 11,
+        "batch_size": 65, "learning_rate": 0.002, "optimizer": "AdamW", "weight_decay": 0.1,
+        "validation": "holdout", "train_size": 59_999, "val_size": 9_999, "seed": 1,
+    }  # fmt: skip
+    changed = [RunConfig(**{key: value}) for key, value in other.items()]
+    changed.append(RunConfig(optimizer="SGD", momentum=0.9))
+    changed.append(RunConfig(validation="holdout", holdout_size=9_000))
+    prints = {fingerprint(config, "digest") for config in [base, *changed]}
+    prints.add(fingerprint(base, "another digest"))
+    assert len(prints) == len(changed) + 2
+    assert set(other) | {"momentum", "holdout_size"} == set(RunConfig.model_fields)
+
+
+def test_a_fingerprint_is_the_same_everywhere():
+    """Other machines and later versions must find the runs again."""
+    assert fingerprint(RunConfig(), "d1fd84a877f3b78f") == "964d45e0b6a13536"
+
+
+VARIANTS = [
+    {"num_conv_layers": depth, "use_pooling": pooling, "use_batch_norm": norm, **rest}
+    for depth, pooling, norm in itertools.product((1, 2, 3), (True, False), (True, False))
+    for rest in ({}, {"kernel_size": 5, "fc_units": (32, 16)}, {"fc_units": ()})
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_parameters_are_counted_without_the_network(settings):
+    """The plan's figure is the network's own, for every kind of network."""
+    from fmnist_tuning.model import FashionCNN
+
+    config = RunConfig(**settings)
+    network = FashionCNN(
+        conv_channels=config.conv_channels,
+        kernel_size=config.kernel_size,
+        use_pooling=config.use_pooling,
+        use_batch_norm=config.use_batch_norm,
+        fc_units=config.fc_units,
+    )
+    assert parameter_count(config) == sum(p.numel() for p in network.parameters())
+
+
+def test_published_parameter_counts():
+    """421,834 for the base; dropping the pooling layers makes 6.4 million of it."""
+    assert parameter_count(RunConfig()) == 421_834
+    assert parameter_count(RunConfig(use_pooling=False)) == 6_442_954
+
+
+def test_arithmetic_of_the_base_network():
+    """28²·9·32 and 14²·9·32·64 in the convolutions, 3136·128 and 128·10 in the linear layers."""
+    assert multiply_adds(RunConfig()) == 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 3136 * 128 + 1280
+
+
+def test_estimates_scale_with_the_work():
+    """Half the epochs, about half the time; nothing is guessed without a history."""
+    history = [(RunConfig(), 100.0)]
+    assert estimate_seconds(RunConfig(seed=3), history) == pytest.approx(100)
+    assert estimate_seconds(RunConfig(epochs=5), history) == pytest.approx(50, rel=0.05)
+    assert estimate_seconds(RunConfig(num_conv_layers=3), history) > 100
+    assert estimate_seconds(RunConfig(), []) is None
+
+
+def test_estimates_prefer_the_same_network():
+    """Networks differ in how fast they multiply."""
+    history = [(RunConfig(use_pooling=False), 1.0), (RunConfig(), 100.0)]
+    assert estimate_seconds(RunConfig(seed=1), history) == pytest.approx(100)

@@ -1,0 +1,183 @@
+import pytest
+import torch
+
+from fmnist_tuning import training
+from fmnist_tuning.data.files import verify
+from fmnist_tuning.data.images import FashionMnist, Images, Split
+from fmnist_tuning.errors import DivergedError
+from fmnist_tuning.records import EpochMetrics, RunOutcome
+from fmnist_tuning.training import Stream, build_model, build_optimizer, generator, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data):
+    data = FashionMnist.load(verify(tiny_data), CPU)
+    return Images(data.train, data.test)
+
+
+def start(images, *, seed=0, epochs=2, batch_size=32, optimizer="Adam", rate=0.01, **architecture):
+    torch.set_num_threads(1)
+    settings = {"conv_channels": (4, 8), "fc_units": (16,)} | architecture
+    model = build_model(seed, CPU, **settings)
+    chosen = build_optimizer(model, optimizer, learning_rate=rate, weight_decay=0, momentum=0)
+    order = generator(seed, Stream.ORDER)
+    return model, train(model, images, chosen, epochs=epochs, batch_size=batch_size, order=order)
+
+
+def finish(run) -> tuple[list[EpochMetrics], RunOutcome]:
+    epochs = []
+    while True:
+        try:
+            epochs.append(next(run))
+        except StopIteration as stop:
+            return epochs, stop.value
+
+
+def decisive(metrics: EpochMetrics) -> tuple[float, ...]:
+    return (metrics.train_loss, metrics.train_accuracy, metrics.val_loss, metrics.val_accuracy)
+
+
+def test_it_learns(images):
+    """A few epochs on separable images are enough to be nearly right."""
+    epochs, outcome = finish(start(images, epochs=5, fc_units=(64,))[1])
+    assert [metrics.epoch for metrics in epochs] == [1, 2, 3, 4, 5]
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert outcome.final_val_accuracy > 0.9
+
+
+def test_the_same_seed_gives_the_same_metrics(images):
+    """Bit for bit, though another training runs in between; another seed gives others."""
+    first, _ = finish(start(images)[1])
+    one, other = start(images)[1], start(images, seed=1)[1]
+    second = []
+    different = []
+    for _ in range(2):
+        second.append(next(one))
+        different.append(next(other))
+    assert [decisive(m) for m in first] == [decisive(m) for m in second]
+    assert decisive(first[0]) != decisive(different[0])
+
+
+def test_arms_with_one_seed_share_weights_and_batches(images):
+    """What dropout changes is dropout, and nothing before it."""
+    with_dropout, _ = start(images, dropout_rate=0.5)
+    without, _ = start(images, dropout_rate=0.0)
+    for ours, theirs in zip(with_dropout.parameters(), without.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    # Without batch norm the layers are the same but for the norms.
+    plain, _ = start(images, use_batch_norm=False)
+    assert torch.equal(plain.blocks[1].conv.weight, without.blocks[1].conv.weight)
+
+
+def test_streams_are_independent():
+    """One seed, four purposes, four different beginnings."""
+    draws = {torch.rand(1, generator=generator(0, stream)).item() for stream in Stream}
+    assert len(draws) == len(Stream)
+
+
+class CountingSplit(Split):
+    """A split that remembers how large its batches were."""
+
+    def batches(self, size, order=None):
+        for batch in super().batches(size, order):
+            SIZES.append((order is not None, len(batch[1])))
+            yield batch
+
+
+SIZES: list[tuple[bool, int]] = []
+
+
+def test_every_image_is_used(images):
+    """The last partial batch is trained on, and validation sees all its images."""
+    SIZES.clear()
+    counted = Images(
+        CountingSplit(images.train.images, images.train.labels),
+        CountingSplit(images.validation.images, images.validation.labels),
+    )
+    finish(start(counted, epochs=1, batch_size=128)[1])
+    assert [size for trained, size in SIZES if trained] == [128, 128, 44]
+    assert sum(size for trained, size in SIZES if not trained) == 100 + 300
+
+
+def test_the_final_train_accuracy_is_measured_in_evaluation_mode(images):
+    """Dropout would halve the training side of the overfitting gap."""
+    model, run = start(images, epochs=3, dropout_rate=0.7, fc_units=(64,))
+    epochs, outcome = finish(run)
+    loss, accuracy = training.evaluate(model, images.train)
+    assert (outcome.final_train_loss, outcome.final_train_accuracy) == (loss, accuracy)
+    assert outcome.final_train_accuracy > epochs[-1].train_accuracy
+
+
+def test_the_outcome_sums_up_the_epochs(images):
+    """The last epoch's validation, and the best one's, first of equals."""
+    epochs, outcome = finish(start(images, epochs=3)[1])
+    best = max(metrics.val_accuracy for metrics in epochs)
+    assert outcome.best_val_accuracy == best
+    assert outcome.best_epoch == [m.val_accuracy for m in epochs].index(best) + 1
+    assert outcome.final_val_loss == epochs[-1].val_loss
+    assert outcome.total_params == 4 * 9 + 4 + 8 + 8 * 4 * 9 + 8 + 16 + 392 * 16 + 16 + 170
+    assert outcome.train_seconds >= sum(m.epoch_seconds for m in epochs) * 0.9
+    assert outcome.test_accuracy is None
+    assert "test_accuracy" not in outcome.metrics()
+
+
+def test_a_holdout_scores_the_test_set_once(images):
+    """At the end, with the final weights."""
+    model, run = start(Images(images.train, images.validation, test=images.validation), epochs=1)
+    _, outcome = finish(run)
+    assert outcome.test_accuracy == training.evaluate(model, images.validation)[1]
+    assert outcome.test_accuracy == outcome.final_val_accuracy
+
+
+def test_a_loss_that_is_no_number_ends_the_run(images):
+    """With the epoch and the likely cause."""
+    run = start(images, rate=1e30)[1]
+    with pytest.raises(DivergedError, match=r"in epoch 1; .* learning rate .* \(1e\+30\)"):
+        finish(run)
+
+
+@pytest.mark.parametrize(
+    "name", ["Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
+)
+def test_every_optimizer_trains(images, name):
+    """By torch's own names, each of which the configuration admits."""
+    from typing import get_args
+
+    from fmnist_tuning.config.run import Optimizer
+
+    assert name in get_args(Optimizer)
+    model, run = start(images, epochs=1, optimizer=name, rate=0.01)
+    before = model.output.weight.clone()
+    finish(run)
+    assert not torch.equal(before, model.output.weight)
+
+
+def test_momentum_and_weight_decay_reach_the_optimizer():
+    """Where they are asked for."""
+    model = build_model(0, CPU, conv_channels=(4,))
+    group = build_optimizer(
+        model, "SGD", learning_rate=0.1, weight_decay=0.01, momentum=0.9
+    ).param_groups[0]
+    assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.1, 0.01, 0.9)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_the_same_metrics_twice_on_a_gpu(images):
+    """Bit for bit, on the same kind of device."""
+    device = torch.device("cuda")
+    on_gpu = Images(
+        *(
+            Split(s.images.to(device), s.labels.to(device))
+            for s in (images.train, images.validation)
+        )
+    )
+    results = []
+    for _ in range(2):
+        model = build_model(0, device, conv_channels=(4, 8), fc_units=(16,))
+        adam = build_optimizer(model, "Adam", learning_rate=0.01, weight_decay=0, momentum=0)
+        run = train(model, on_gpu, adam, epochs=2, batch_size=32, order=generator(0, Stream.ORDER))
+        results.append([decisive(metrics) for metrics in finish(run)[0]])
+    assert results[0] == results[1]
