@@ -206,7 +206,7 @@ def test_torchvisions_own_download(tmp_path, mirror):
     assert isinstance(find(tmp_path / "data"), DataFiles)
     assert said == ["fetching Fashion-MNIST from torchvision's mirror ..."]
     # torchvision finds what we fetched where it would have put it.
-    assert len(mirror[1](str(tmp_path / "data"), download=False)._load_data()[1]) == TRAIN_COUNT
+    assert len(mirror[1](str(tmp_path / "data"), download=False).targets) == TRAIN_COUNT
 
 
 @pytest.mark.usefixtures("published_tiny")

@@ -1,0 +1,248 @@
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, TINY, TINY_SET
+
+from fmnist_tuning.config import load_sweeps
+from fmnist_tuning.data import find
+from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.execution import (
+    Blocked,
+    Decided,
+    EpochEnded,
+    Failed,
+    Finished,
+    Ready,
+    Reused,
+    Started,
+    execute,
+    preview,
+)
+from fmnist_tuning.tracking import Study
+
+CROSSED = (
+    "sweep: crossed\ntitle: C\ngrid: {dropout_rate: [0.0, 0.6], use_batch_norm: [true, false]}\n"
+)
+DEPTH = "sweep: depth\ntitle: D\nfixed: {dropout_rate: 0.0}\ngrid: {num_conv_layers: [1, 2]}\n"
+BEST = "sweep: best\ntitle: B\ncombine: {from: [crossed, depth], top: 2}\nseeds: [1000]\n"
+
+# Channels follow the depth here.
+SETTINGS = {key: value for key, value in TINY.items() if key != "conv_channels"} | {"epochs": 1}
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study.open("study", f"sqlite:///{tmp_path}/study.db")
+
+
+@pytest.fixture
+def go(study, tiny_data):
+    """Runs sweeps to their end; gives the events."""
+
+    def run(*paths, settings=SETTINGS, seeds=None, **options):
+        sweeps = load_sweeps(paths, settings, seeds)
+        return list(execute(sweeps, study=study, files=find(tiny_data), **options))
+
+    return run
+
+
+def of(kind, events):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def statuses(study):
+    from mlflow import MlflowClient
+
+    runs = MlflowClient(study.uri).search_runs([study.experiment_id])
+    return {run.info.run_name: run.info.status for run in runs}
+
+
+def accuracies(events):
+    return {
+        event.run.fingerprint: (event.metrics.train_loss, event.metrics.val_accuracy)
+        for event in of(EpochEnded, events)
+    }
+
+
+def test_experiment_6_from_the_others(go, study, sweep_file):
+    """In one plan: the sweeps first, then the best predicted combinations on fresh seeds."""
+    files = [sweep_file(text, f"{name}.yaml") for name, text in
+             (("a", CROSSED), ("b", DEPTH), ("c", BEST))]  # fmt: skip
+    events = go(*files)
+    # crossed has 4 arms; depth's second arm is the first of them.
+    assert len(of(Started, events)) == 4 + 1 + 2
+    assert [event.run.sweep for event in of(Reused, events)] == ["depth"]
+    (decided,) = of(Decided, events)
+    arms = decided.sweep.expanded()
+    assert [arm.name for arm in arms] == ["A", "B"]
+    assert {key for arm in arms for key in arm.overrides} == {
+        "dropout_rate", "use_batch_norm", "num_conv_layers",
+    }  # fmt: skip
+    assert arms[0].predicted >= arms[1].predicted
+    assert {e.run.config.seed for e in of(Finished, events) if e.run.sweep == "best"} == {1000}
+    # Alone, now that the others are finished, it comes to the same and trains nothing.
+    assert not of(Started, go(files[2]))
+    # In the store: the decided arms, and every sweep of a shared run.
+    assert json.loads(study.definition("best"))["arms"][0]["name"] == "A"
+    shared = [run for run in study.finished_runs().values() if len(run.sweeps) > 1]
+    assert [run.sweeps for run in shared] == [("crossed", "depth")]
+    assert set(statuses(study).values()) == {"FINISHED"}
+
+
+def test_experiment_6_alone_and_too_early(go, sweep_file, study):
+    """The error names what is missing, and nothing is trained."""
+    best = sweep_file(BEST, "best.yaml")
+    with pytest.raises(ConfigError) as caught:
+        go(best)
+    assert caught.value.problems[:2] == [
+        "best: combines crossed, which was not run in this study",
+        "best: combines depth, which was not run in this study",
+    ]
+    assert statuses(study) == {}
+
+
+def test_a_failed_arm_is_data(go, study, sweep_file):
+    """FAILED with its reason; the others go on; what combines it is not run; the rest is kept."""
+    bad = sweep_file("sweep: crossed\ntitle: R\ngrid: {learning_rate: [1.0e+30, 0.001]}\n")
+    best = sweep_file(BEST.replace(", depth", ""), "best.yaml")
+    events = go(bad, best, jobs=1)
+    (failed,) = of(Failed, events)
+    assert "the loss is not a finite number in epoch 1" in failed.reason
+    assert len(of(Finished, events)) == 1
+    (blocked,) = of(Blocked, events)
+    assert "1 of 2 runs are not finished: learning_rate=1e+30 seed=0" in blocked.reason
+    assert statuses(study) == {
+        "crossed": "FAILED",
+        "learning_rate=1e+30 seed=0": "FAILED",
+        "learning_rate=0.001 seed=0": "FINISHED",
+    }
+    # The next run tries the failed one again, and only that.
+    assert [e.run.name for e in of(Started, go(bad, jobs=1))] == ["learning_rate=1e+30 seed=0"]
+
+
+def test_alone_or_side_by_side_the_same_numbers(go, sweep_file):
+    """Bit for bit, whatever the number of workers; --force trains again and agrees."""
+    crossed = sweep_file(CROSSED)
+    alone = go(crossed, jobs=1)
+    beside = go(crossed, jobs=3, force=True)
+    assert of(Ready, alone)[0].workers == 1
+    assert of(Ready, beside)[0].workers == 3
+    assert len(of(Finished, beside)) == 4
+    assert accuracies(alone) == accuracies(beside)
+
+
+def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
+    """kill -9 of one worker: one FAILED run, and a new worker for the rest."""
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
+    sweeps = load_sweeps([path], SETTINGS | {"epochs": 40})
+    events, killed = [], False
+    for event in execute(sweeps, study=study, files=find(tiny_data), jobs=1):
+        events.append(event)
+        if isinstance(event, EpochEnded) and not killed:
+            (worker,) = children(os.getpid())
+            os.kill(worker, signal.SIGKILL)
+            killed = True
+    (failed,) = of(Failed, events)
+    assert failed.run.name == "dropout_rate=0.0 seed=0"
+    assert failed.reason == "its worker process was ended by SIGKILL (out of memory?)"
+    assert [e.run.name for e in of(Finished, events)] == [
+        "dropout_rate=0.1 seed=0",
+        "dropout_rate=0.2 seed=0",
+    ]
+    assert statuses(study)["dropout_rate=0.0 seed=0"] == "FAILED"
+
+
+def children(parent: int) -> list[int]:
+    """The worker processes below a process (multiprocessing's own helpers left out)."""
+    listed = subprocess.run(
+        ["ps", "--ppid", str(parent), "-o", "pid=,args="],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
+def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):
+    """Whoever stops listening leaves nothing RUNNING, and no process behind."""
+    sweeps = load_sweeps([sweep_file(CROSSED)], SETTINGS | {"epochs": 50})
+    events = execute(sweeps, study=study, files=find(tiny_data), jobs=2)
+    next(event for event in events if isinstance(event, EpochEnded))
+    events.close()
+    assert set(statuses(study).values()) == {"KILLED"}
+    assert children(os.getpid()) == []
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command(start_fmnist, sweep_file, tmp_path, interruption):
+    """Ctrl-C and SIGTERM: exit code 130, one line, nothing RUNNING, and the rest can go on."""
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1]}\n")
+    process = start_fmnist("run", path, *TINY_SET, "--set=train_size=210", "--jobs=1") \
+        if False else start_fmnist(
+            "run", path, *[s for s in TINY_SET if "epochs" not in s], "--set=epochs=300", "--jobs=1"
+        )  # fmt: skip
+    for line in process.stderr:
+        if "epoch 2/" in line:
+            break
+    os.killpg(process.pid, interruption)
+    started = time.monotonic()
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 10
+    assert rest.splitlines()[-1] == "interrupted; the same command goes on with what is left"
+    assert "Traceback" not in rest
+    study = Study.find(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert statuses(study) == {"s": "KILLED", "dropout_rate=0.0 seed=0": "KILLED"}
+
+
+def test_images_that_change_under_a_plan(study, sweep_file, tmp_path):
+    """What is trained on is what was verified."""
+    from conftest import write_data
+
+    folder = write_data(tmp_path / "images")
+    files = find(folder)
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    sweeps = load_sweeps([sweep_file(CROSSED)], SETTINGS)
+    with pytest.raises(Exception, match="is missing"):
+        list(execute(sweeps, study=study, files=files, jobs=1))
+
+
+def test_the_preview_of_an_empty_study():
+    """19 runs that make 13 trainings, three of them still to be decided."""
+    plan = preview(load_sweeps([ROOT / "configs"]), None, "digest")
+    assert len(plan.rows) + plan.undecided_runs == 19
+    assert len(plan.trainings) + plan.undecided_runs == 13
+    assert plan.seconds is None
+    assert plan.rows[5].source == "exp1_dropout: dropout_rate=0.5 seed=0"
+
+
+def test_the_preview_after_a_sweep(go, study, sweep_file, tiny_data):
+    """What is reused and from where; how long the rest takes; combinations once they can be."""
+    crossed = sweep_file(CROSSED, "a.yaml")
+    depth = sweep_file(DEPTH, "b.yaml")
+    best = sweep_file(BEST, "c.yaml")
+    go(crossed)
+    digest = find(tiny_data).digest
+    plan = preview(load_sweeps([crossed, depth, best], SETTINGS), study, digest)
+    assert [row.action for row in plan.rows] == ["reuse"] * 4 + ["train", "reuse"]
+    assert plan.rows[5].source == "crossed: dropout_rate=0.0 use_batch_norm=True seed=0"
+    assert plan.seconds > 0
+    assert [sweep.sweep for sweep in plan.undecided] == ["best"]
+    go(depth)
+    plan = preview(load_sweeps([best], SETTINGS), study, digest)
+    assert [row.run.arm.name for row in plan.rows] == ["A", "B"]
+    assert plan.decided[0].expanded()[0].predicted > 0
+    with pytest.raises(ConfigError, match="which was not run in this study"):
+        preview(load_sweeps([best], SETTINGS), None, digest)
+
+
+def test_seeds_that_are_not_fresh(go, sweep_file):
+    """A seed must not judge what it helped to choose."""
+    crossed = sweep_file(CROSSED, "a.yaml")
+    best = sweep_file(BEST.replace(", depth", "").replace("1000", "0"), "b.yaml")
+    (blocked,) = of(Blocked, go(crossed, best))
+    assert "seeds: found [0], which the combined sweeps used" in blocked.reason

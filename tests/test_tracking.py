@@ -1,0 +1,250 @@
+import json
+import re
+import urllib.request
+
+import pytest
+from conftest import TINY_SET
+from servers import mlflow_server
+
+from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.records import EpochMetrics, RunOutcome
+from fmnist_tuning.tracking import Study
+
+TWO_ARMS = "sweep: two\ntitle: Two arms\nhypothesis: None.\ngrid: {dropout_rate: [0.0, 0.5]}\n"
+
+EPOCH = EpochMetrics(1, 0.5, 0.8, 0.4, 0.85, 1.5, 1000.0)
+OUTCOME = RunOutcome(0.3, 0.9, 0.4, 0.85, 0.85, 1, 421_834, 1.5)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder, "--backend-store-uri", f"sqlite:///{folder}/server.db") as address:
+        yield address
+
+
+@pytest.fixture(
+    params=["default", "file", "sqlite", pytest.param("server", marks=pytest.mark.slow)]
+)
+def store(request, tmp_path):
+    """The `--tracking-uri` of each kind of store; None is MLflow's own default."""
+    match request.param:
+        case "default":
+            return None
+        case "file":
+            return "file:./mlruns"
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/other.db"
+        case "server":
+            return request.getfixturevalue("server")
+
+
+def client_of(study: Study):
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=study.uri)
+
+
+def write_run(study: Study, name: str = "dropout_rate=0.3 seed=0", fingerprint: str = "f") -> str:
+    run_id = study.start_run(
+        name, sweeps=["one"], fingerprint=fingerprint, params={"epochs": "1"}, tags={}
+    )
+    study.log_epoch(run_id, EPOCH)
+    study.finish_run(run_id, OUTCOME, epochs=1)
+    return run_id
+
+
+def test_a_run_is_written_and_read_in_every_store(store):
+    """Params, a curve with the epoch as step, the outcome, tags, status: in each kind of store."""
+    study = Study.open("study", store)
+    run_id = write_run(study)
+    run = client_of(study).get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "dropout_rate=0.3 seed=0"
+    assert run.data.params == {"epochs": "1"}
+    history = client_of(study).get_metric_history(run_id, "val_accuracy")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.85)]
+    assert run.data.metrics["total_params"] == 421_834
+    assert run.data.tags["mlflow.user"]
+    # And the same through another door, as the next command will see it.
+    found = Study.find("study", store).finished_runs()
+    assert found["f"].run_id == run_id
+    assert found["f"].sweeps == ("one",)
+    assert found["f"].metrics["final_val_accuracy"] == 0.85
+
+
+def test_a_sweeps_definition_is_kept(store):
+    """As tags, however long it is, and as sweep.yaml for people; a second time in the same run."""
+    study = Study.open("study", store)
+    long = json.dumps({"title": "é" * 12_000})
+    for definition in ("{}", long, long):
+        run_id = study.begin_sweep(
+            "one", title="One", definition=definition, readable="title: x\n", data_digest="d"
+        )
+        study.end_run(run_id, "FINISHED")
+        assert study.definition("one") == definition
+    client = client_of(study)
+    assert len(client.search_runs([study.experiment_id])) == 1
+    assert [file.path for file in client.list_artifacts(run_id)] == ["sweep.yaml"]
+    assert study.definition("other") is None
+
+
+def test_the_latest_of_equal_runs_counts(tmp_path):
+    """After --force there are two."""
+    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    write_run(study)
+    second = write_run(study)
+    assert study.finished_runs()["f"].run_id == second
+
+
+def test_only_finished_runs_are_reused(tmp_path):
+    """A failed one has no result, and says why it failed."""
+    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    run_id = study.start_run("x", sweeps=["one"], fingerprint="f", params={}, tags={})
+    study.end_run(run_id, "FAILED", "the loss is not a finite number")
+    assert study.finished_runs() == {}
+    run = client_of(study).get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["fmnist.reason"] == "the loss is not a finite number"
+    assert "not a finite number" in run.data.tags["mlflow.note.content"]
+
+
+def test_more_runs_than_one_page(tmp_path, monkeypatch):
+    """MLflow stops at a page without a word."""
+    monkeypatch.setattr("fmnist_tuning.tracking._PAGE", 3)
+    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    for number in range(8):
+        write_run(study, fingerprint=str(number))
+    assert len(study.finished_runs()) == 8
+
+
+def test_a_sweep_is_added_once(tmp_path):
+    """A reused run carries every sweep that uses it."""
+    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    write_run(study)
+    for _ in range(2):
+        study.add_sweeps(study.finished_runs()["f"], ["two", "one"])
+    assert study.finished_runs()["f"].sweeps == ("one", "two")
+
+
+def test_looking_creates_nothing(tmp_path):
+    """`fmnist plan` in an empty folder leaves it empty."""
+    assert Study.find("study") is None
+    assert list(tmp_path.iterdir()) == []
+    Study.open("study")
+    assert Study.find("another") is None
+
+
+def test_a_server_that_does_not_answer():
+    """One line at once, instead of minutes of retries."""
+    with pytest.raises(TrackingError, match="no MLflow server answers at http://127.0.0.1:9"):
+        Study.open("study", "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:////nowhere/at/all/x.db", "the folder /nowhere/at/all does not exist"),
+        ("sqlite:///notes.txt", "the tracking store sqlite:///notes.txt failed"),
+        ("quatsch://x", "the tracking store quatsch://x failed"),
+    ],
+)
+def test_a_store_that_cannot_be_opened(tmp_path, uri, message):
+    """The store is named, and the option that names another."""
+    (tmp_path / "notes.txt").write_text("This is no database, but a text of some length.\n" * 99)
+    with pytest.raises(TrackingError, match=re.escape(message)):
+        Study.open("study", uri)
+
+
+def test_a_deleted_study_is_not_written_to(tmp_path):
+    """MLflow would refuse each run with a riddle."""
+    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    client_of(study).delete_experiment(study.experiment_id)
+    with pytest.raises(TrackingError, match="was deleted .* `mlflow experiments restore"):
+        Study.open("study", study.uri)
+
+
+def test_names_that_would_climb_out_of_their_folder(tmp_path):
+    """A study's name is no path."""
+    study = Study.open("../../x", f"sqlite:///{tmp_path}/s.db")
+    place = client_of(study).get_experiment(study.experiment_id).artifact_location
+    assert place == (tmp_path / "mlruns/______x").as_uri()
+
+
+def test_the_store_by_environment_and_by_option(tmp_path, monkeypatch):
+    """The option, then the environment, then MLflow's default."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/env.db")
+    assert Study.open("study").uri.endswith("env.db")
+    assert Study.open("study", f"sqlite:///{tmp_path}/opt.db").uri.endswith("opt.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert Study.open("study").uri.endswith("/mlflow.db")
+
+
+def test_where_to_look(tmp_path):
+    """The very command, or the address, that shows this store."""
+    page = "#/experiments/1/runs?compareRunsMode=CHART&workflowType=machine_learning"
+    assert Study.open("s").browse_hint() == f"mlflow ui   then open http://127.0.0.1:5000/{page}"
+    other = Study.open("s", f"sqlite:///{tmp_path}/o.db").browse_hint()
+    assert other.startswith(f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/o.db   then")
+    files = Study.open("s", "file:./mlruns").browse_hint()
+    assert files.startswith("MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri file:./ml")
+    assert Study("c", "http://h:1/", "s", "7").browse_hint().startswith("open http://h:1/#/exper")
+
+
+def test_fmnist_run_on_every_store(fmnist, sweep_file, store):
+    """The whole command on each kind of store; the second time it trains nothing."""
+    sweep = sweep_file(TWO_ARMS)
+    options = ["--tracking-uri", store] if store else []
+    first = fmnist("run", sweep, *TINY_SET, *options)
+    assert first.returncode == 0, first.stderr
+    second = fmnist("run", sweep, *TINY_SET, *options)
+    assert second.returncode == 0, second.stderr
+    assert second.stderr.count("reused") == 2
+    assert "started" not in second.stderr
+    study = Study.find("fashion_mnist_cnn_tuning", store)
+    runs = study.finished_runs()
+    assert sorted(run.name for run in runs.values()) == [
+        "dropout_rate=0.0 seed=0",
+        "dropout_rate=0.5 seed=0",
+    ]
+    for run in runs.values():
+        history = client_of(study).get_metric_history(run.run_id, "val_loss")
+        assert [metric.step for metric in history] == [1, 2]
+    # Nothing of MLflow's own start-up reaches the user.
+    for text in (first.stderr, first.stdout):
+        assert "alembic" not in text
+        assert "Warning" not in text
+        assert "INFO" not in text
+
+
+@pytest.mark.slow
+def test_a_bare_mlflow_ui_shows_the_study(fmnist, sweep_file, tmp_path):
+    """`mlflow ui` without an argument, in the folder where `fmnist run` was run."""
+    fmnist("run", sweep_file(TWO_ARMS), *TINY_SET)
+    with mlflow_server(tmp_path, command="ui") as address:
+
+        def ask(path: str, body: dict) -> dict:
+            request = urllib.request.Request(  # noqa: S310
+                f"{address}/api/2.0/mlflow/{path}",
+                json.dumps(body).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request) as answer:  # noqa: S310
+                return json.load(answer)
+
+        studies = ask("experiments/search", {"max_results": 10})["experiments"]
+        study = next(s for s in studies if s["name"] == "fashion_mnist_cnn_tuning")
+        runs = ask("runs/search", {"experiment_ids": [study["experiment_id"]]})["runs"]
+        assert {run["info"]["run_name"] for run in runs} == {
+            "two", "dropout_rate=0.0 seed=0", "dropout_rate=0.5 seed=0",
+        }  # fmt: skip
+
+
+def test_a_server_started_first_does_not_get_in_the_way(fmnist, sweep_file, tmp_path):
+    """`mlflow ui` in an empty folder makes a store whose artefacts only it could write."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment(
+        "other", artifact_location="mlflow-artifacts:/1"
+    )
+    assert fmnist("run", sweep_file(TWO_ARMS), *TINY_SET).returncode == 0
