@@ -249,8 +249,9 @@ def unreachable():
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs Debian's dpkg-deb")
 @pytest.mark.usefixtures("published_tiny")
-def test_debians_package_steps_in(tmp_path, tiny_data):
+def test_debians_package_steps_in(tmp_path, tiny_data, monkeypatch):
     """Where the mirror is out of reach: apt downloads, dpkg-deb unpacks, nothing is installed."""
+    monkeypatch.chdir(tmp_path)
     tree = tmp_path / "package"
     target = tree / "usr/share/datasets/fashion-mnist"
     target.mkdir(parents=True)
@@ -269,8 +270,8 @@ def test_debians_package_steps_in(tmp_path, tiny_data):
     )
     apt.chmod(apt.stat().st_mode | stat.S_IXUSR)
     said = []
-    fetch(tmp_path / "data", say=said.append, dataset=unreachable(), apt=str(apt))
-    assert find(tmp_path / "data").published
+    fetch(Path("data"), say=said.append, dataset=unreachable(), apt=str(apt))
+    assert find().published
     assert said[-1] == "fetching Fashion-MNIST from Debian's dataset-fashion-mnist ..."
 
 

@@ -165,14 +165,16 @@ def data(
     """Say where the images are and whether they are the right ones; --fetch gets them."""
     from fmnist_tuning.data import DEFAULT_FOLDER, find
     from fmnist_tuning.data import fetch as fetch_into
-    from fmnist_tuning.errors import DataError
+    from fmnist_tuning.errors import DataError, MissingDataError
 
     try:
         files = find(data_dir)
     except DataError as error:
         if not fetch:
             raise
-        typer.echo(f"{error}", err=True)
+        # Where they are merely missing, that they are now fetched says it all.
+        if not isinstance(error, MissingDataError):
+            typer.echo(f"{error}", err=True)
         fetch_into(data_dir or DEFAULT_FOLDER, say=lambda text: typer.echo(text, err=True))
         files = find(data_dir)
     if as_json:

@@ -2,7 +2,8 @@
 
 FmnistError             exit code 2: usage, configuration, data or tracking store
 ├── ConfigError         a sweep file, a `--set` or a `--seeds` that cannot be planned
-├── DataError           images missing, damaged or unreachable
+├── DataError           images damaged or unreachable
+│   └── MissingDataError  images nowhere to be found
 ├── TrackingError       the MLflow store cannot be opened, read or written
 └── TrainingError       exit code 1: one run failed; the others go on
     └── DivergedError   its loss became NaN or infinite
@@ -36,6 +37,10 @@ class Interrupted(BaseException):
 
 class DataError(FmnistError):
     """Images that are missing, damaged or out of reach."""
+
+
+class MissingDataError(DataError):
+    """No images in any of the places looked at."""
 
 
 class TrackingError(FmnistError):

@@ -40,6 +40,7 @@ def fetch(
     Raises:
         DataError: When every way failed, with each one's reason and what to do by hand.
     """
+    folder = folder.absolute()  # apt and dpkg-deb run in a folder of their own
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:

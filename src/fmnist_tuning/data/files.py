@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_tuning.errors import DataError
+from fmnist_tuning.errors import DataError, MissingDataError
 
 DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 DEFAULT_FOLDER: Final = Path("data")
@@ -94,7 +94,8 @@ def find(data_dir: Path | None = None) -> DataFiles:
         data_dir: The only place to look; without it `./data`, then Debian's package.
 
     Raises:
-        DataError: Where there are none, or where the first ones found are damaged.
+        MissingDataError: Where there are none.
+        DataError: Where the first ones found are damaged.
     """
     places = [data_dir] if data_dir is not None else [DEFAULT_FOLDER, DEBIAN_FOLDER]
     for place in places:
@@ -102,7 +103,7 @@ def find(data_dir: Path | None = None) -> DataFiles:
             if any(_path(folder, name) for name in PUBLISHED):
                 return verify(folder)
     looked = " nor in ".join(str(place) for place in places)
-    raise DataError(
+    raise MissingDataError(
         f"the Fashion-MNIST images are not in {looked}; `fmnist data --fetch` gets them, and "
         "--data-dir (or FMNIST_DATA_DIR) names another folder"
     )
