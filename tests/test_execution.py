@@ -1,7 +1,7 @@
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -136,15 +136,15 @@ def test_alone_or_side_by_side_the_same_numbers(go, sweep_file):
 
 
 def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
-    """kill -9 of one worker: one FAILED run, and a new worker for the rest."""
+    """A worker ended by kill -9: one FAILED run, and a new worker for the rest."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
     sweeps = load_sweeps([path], SETTINGS | {"epochs": 40})
     events, killed = [], False
     for event in execute(sweeps, study=study, files=find(tiny_data), jobs=1):
         events.append(event)
         if isinstance(event, EpochEnded) and not killed:
-            (worker,) = children(os.getpid())
-            os.kill(worker, signal.SIGKILL)
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
             killed = True
     (failed,) = of(Failed, events)
     assert failed.run.name == "dropout_rate=0.0 seed=0"
@@ -156,17 +156,6 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
     assert statuses(study)["dropout_rate=0.0 seed=0"] == "FAILED"
 
 
-def children(parent: int) -> list[int]:
-    """The worker processes below a process (multiprocessing's own helpers left out)."""
-    listed = subprocess.run(
-        ["ps", "--ppid", str(parent), "-o", "pid=,args="],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
-
-
 def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):
     """Whoever stops listening leaves nothing RUNNING, and no process behind."""
     sweeps = load_sweeps([sweep_file(CROSSED)], SETTINGS | {"epochs": 50})
@@ -174,17 +163,15 @@ def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):
     next(event for event in events if isinstance(event, EpochEnded))
     events.close()
     assert set(statuses(study).values()) == {"KILLED"}
-    assert children(os.getpid()) == []
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command(start_fmnist, sweep_file, tmp_path, interruption):
     """Ctrl-C and SIGTERM: exit code 130, one line, nothing RUNNING, and the rest can go on."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1]}\n")
-    process = start_fmnist("run", path, *TINY_SET, "--set=train_size=210", "--jobs=1") \
-        if False else start_fmnist(
-            "run", path, *[s for s in TINY_SET if "epochs" not in s], "--set=epochs=300", "--jobs=1"
-        )  # fmt: skip
+    settings = [f"--set={key}={value}" for key, value in (TINY | {"epochs": 300}).items()]
+    process = start_fmnist("run", path, *settings, "--jobs=1")
     for line in process.stderr:
         if "epoch 2/" in line:
             break

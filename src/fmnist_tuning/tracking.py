@@ -8,6 +8,7 @@ import getpass
 import logging
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 # What a person sees is ours to say: neither MLflow's start-up log nor its farewell to the file
 # store, which it refuses from 3.13 on unless told otherwise. Its usage reports stay off.
@@ -27,6 +29,7 @@ for _name, _value in {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }.items():
     os.environ.setdefault(_name, _value)
@@ -169,7 +172,7 @@ class Study:
             return f"open {self.uri.rstrip('/')}/{page}"
         command = "mlflow ui"
         if self.uri != _resolve(None, environment=False):
-            command += f" --backend-store-uri {self.uri}"
+            command += f" --backend-store-uri {shlex.quote(self.uri)}"
         if _is_file_store(self.uri):
             command = f"MLFLOW_ALLOW_FILE_STORE=true {command}"
         return f"{command}   then open http://127.0.0.1:5000/{page}"
@@ -349,16 +352,27 @@ def _git(*arguments: str) -> str:
 
 def _resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
     if tracking_uri:
-        return tracking_uri
+        return _absolute(tracking_uri)
     if environment and os.environ.get("MLFLOW_TRACKING_URI"):
-        return os.environ["MLFLOW_TRACKING_URI"]
+        return _absolute(os.environ["MLFLOW_TRACKING_URI"])
     kept = os.environ.pop("MLFLOW_TRACKING_URI", None)
     try:
         default: str = mlflow.get_tracking_uri()
     finally:
         if kept is not None:
             os.environ["MLFLOW_TRACKING_URI"] = kept
-    return default
+    return _absolute(default)
+
+
+def _absolute(uri: str) -> str:
+    """A local store's URI, free of the current directory: MLflow caches stores by their URIs."""
+    place = _local_path(uri)
+    if place is None:
+        return uri
+    if _is_file_store(uri):
+        return place.absolute().as_uri()
+    _, mark, options = uri.partition("?")
+    return f"sqlite:///{place.absolute()}{mark}{options}"
 
 
 def _is_file_store(uri: str) -> bool:
@@ -369,8 +383,10 @@ def _local_path(uri: str) -> Path | None:
     """The file or folder of a local store; None for servers."""
     if uri.startswith("sqlite:///"):
         return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if uri.startswith("file:"):
+        return Path(unquote(re.sub(r"^file:(//)?", "", uri)))
     if _is_file_store(uri):
-        return Path(re.sub(r"^file:(//)?", "", uri))
+        return Path(uri)
     return None
 
 
