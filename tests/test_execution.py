@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, TINY, TINY_SET
+from conftest import ROOT, TINY
 
 from fmnist_tuning.config import load_sweeps
 from fmnist_tuning.data import find
