@@ -1,0 +1,97 @@
+"""The documents say what is there, and all of it."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+from conftest import ROOT
+from servers import mlflow_server
+
+from fmnist_tuning.cli import app
+from fmnist_tuning.config import RunConfig, load_sweeps
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = ["epochs=1", "train_size=64", "val_size=50", "batch_size=32"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every `fmnist` command of the README's shell blocks, without its comment."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("fmnist ")]
+
+
+def test_the_readme_shows_every_command():
+    """In the table, under the name that the command line has."""
+    listed = set(re.findall(r"^\| `fmnist (\w+)", README, re.MULTILINE))
+    assert listed == {
+        command.name or command.callback.__name__ for command in app.registered_commands
+    }
+
+
+def test_the_readme_shows_every_setting():
+    """In the table of settings; `seed` is set by `seeds`."""
+    table = README.partition("| setting |")[2].partition("\n\n")[0]
+    listed = set(
+        re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    )
+    assert listed == set(RunConfig.model_fields) - {"seed"}
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme(fmnist, tmp_path, tiny_data):
+    """One after the other in one folder, as a reader would, on tiny data."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(tiny_data, tmp_path / "data")
+    with mlflow_server(
+        tmp_path, "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"
+    ) as server:
+        for command in commands():
+            arguments = [text.replace("http://127.0.0.1:5000", server) for text in command]
+            if command[0] == "run":
+                arguments += [f"--set={setting}" for setting in SMALL]
+            done = fmnist(*arguments, data=False)
+            assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert len(commands()) >= 7
+
+
+def test_the_seventh_experiment(tmp_path):
+    """The README's own YAML is a sweep that could be run."""
+    (text,) = blocks("yaml")
+    path = tmp_path / "exp7_width.yaml"
+    path.write_text(text, encoding="utf-8")
+    (sweep,) = load_sweeps([path])
+    assert len(sweep.expanded()) == 6
+
+
+def test_the_mistake_in_the_readme(fmnist, tmp_path):
+    """What a typing error prints is what the README says it prints."""
+    (text,) = blocks("yaml")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/exp7_width.yaml").write_text(text, encoding="utf-8")
+    (console,) = blocks("console")
+    prompt, _, output = console.partition("\n")
+    done = fmnist(*shlex.split(prompt.removeprefix("$ fmnist ")))
+    assert done.stderr == output
+    assert done.returncode == 2
+
+
+def test_the_rooms_in_contributing():
+    """Every module of the package stands in the table of rooms."""
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    package = ROOT / "src/fmnist_tuning"
+    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    rooms |= {path.name for path in package.glob("[a-z]*.py")}
+    assert {room for room in rooms if f"`{room}`" not in table} == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_sweep_file_opens_with_its_command(path):
+    """What to type, and how long it takes."""
+    first, second = path.read_text(encoding="utf-8").splitlines()[:2]
+    assert re.match(rf"# Run:   fmnist run configs/({path.name})?(\s|$)", first)
+    assert re.match(r"# Takes: about \d+ ", second)
