@@ -50,7 +50,7 @@ def write_run(study: Study, name: str = "dropout_rate=0.3 seed=0", fingerprint: 
         name, sweeps=["one"], fingerprint=fingerprint, params={"epochs": "1"}, tags={}
     )
     study.log_epoch(run_id, EPOCH)
-    study.finish_run(run_id, OUTCOME, epochs=1)
+    study.finish_run(run_id, OUTCOME)
     return run_id
 
 

@@ -71,6 +71,23 @@ def test_arms_with_one_seed_share_weights_and_batches(images):
     assert torch.equal(plain.blocks[1].conv.weight, without.blocks[1].conv.weight)
 
 
+@pytest.mark.parametrize(
+    ("hits", "window", "expected"),
+    [
+        ([10, 10, 5], 10, 10 / 25),  # at once
+        ([0, 8, 5], 10, 20 / 25),
+        ([7, 7, 4], 10, 25 / 25),  # 4 of the 5 images of an epoch's last step
+        ([7, 7, 3, 7, 9, 4], 20, 45 / 25),  # in the second epoch, over two steps
+        ([7, 7, 3, 7, 9, 4], 15, 45 / 25),  # rounded to two steps
+        ([7, 7, 3, 7, 7, 4], 20, None),
+        ([9, 9, 5], 1000, 25 / 25),  # at most an epoch
+    ],
+)
+def test_when_80_percent_was_reached(hits, window, expected):
+    """Over a trailing window of whole steps, counted in epochs."""
+    assert training.epochs_to_accuracy(hits, 25, 10, window=window) == expected
+
+
 def test_streams_are_independent():
     """One seed, four purposes, four different beginnings."""
     draws = {torch.rand(1, generator=generator(0, stream)).item() for stream in Stream}

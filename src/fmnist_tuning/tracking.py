@@ -251,9 +251,10 @@ class Study:
         """Write one epoch's metrics, at the epoch as step, in a single call."""
         self._log(run_id, epoch.metrics(), epoch.epoch)
 
-    def finish_run(self, run_id: str, outcome: RunOutcome, epochs: int) -> None:
+    def finish_run(self, run_id: str, outcome: RunOutcome) -> None:
         """Write the outcome and mark the run FINISHED."""
-        self._log(run_id, outcome.metrics(), epochs)
+        # At step 0 alone, which MLflow's page draws as bars, one a run.
+        self._log(run_id, outcome.metrics(), step=0)
         self.end_run(run_id, "FINISHED")
 
     def end_run(self, run_id: str, status: EndStatus, reason: str | None = None) -> None:

@@ -179,7 +179,7 @@ class _Execution:
                     yield EpochEnded(run, message)
                 case RunOutcome():
                     run_id = self._open_runs[run.fingerprint]
-                    self._study.finish_run(run_id, message, run.config.epochs)
+                    self._study.finish_run(run_id, message)
                     del self._open_runs[run.fingerprint]
                     yield from self._shared(plan, run, message)
                 case Failure(reason):
