@@ -16,14 +16,14 @@ run: $(VENV)/.ready data
 
 test: $(VENV)/.ready data
 	@echo "==> pytest $(ARGS)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 check: $(VENV)/.ready
 	@echo "==> formatting, lint, types, fast tests"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow" $(ARGS)
 
 data: $(VENV)/.ready
 	@echo "==> Fashion-MNIST"

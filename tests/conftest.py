@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -27,7 +28,8 @@ TINY = {
     "conv_channels": [4, 8],
     "fc_units": [16],
 }
-TINY_SET = [f"--set={key}={value}" for key, value in TINY.items()]
+# Every worker imports torch, which takes longer than its tiny training: one will do.
+TINY_RUN = ["--jobs=1", *(f"--set={key}={value}" for key, value in TINY.items())]
 
 NAMES = (
     "train-images-idx3-ubyte",
@@ -118,6 +120,24 @@ def fmnist(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _blank_store(tmp_path_factory) -> Path:
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def migrated(tmp_path, _blank_store) -> Path:
+    """MLflow's default store in the test's folder, as empty as a new one.
+
+    The migrations that make one take three seconds; most tests are about something else.
+    """
+    return Path(shutil.copy(_blank_store, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from conftest import TINY_SET
+from conftest import TINY_RUN
 
 ONE = "sweep: one\ntitle: One arm\ngrid: {dropout_rate: [0.3]}\n"
 
@@ -51,20 +51,22 @@ def test_a_users_mistake(fmnist, sweep_file, tmp_path, arguments, message):
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_device_that_is_not_there(fmnist, sweep_file):
     """Said before anything is trained."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    done = fmnist("run", sweep_file(ONE), *TINY_SET, "--device", "cuda")
+    done = fmnist("run", sweep_file(ONE), *TINY_RUN, "--device", "cuda")
     assert done.returncode == 2
     assert "--device cuda: torch" in done.stderr
     assert "--device cpu trains without one" in done.stderr
 
 
+@pytest.mark.usefixtures("migrated")
 def test_what_a_person_sees_off_a_terminal(fmnist, sweep_file):
     """Facts, one plain line an epoch, where to look next; the table alone on stdout."""
-    done = fmnist("run", sweep_file(ONE), *TINY_SET)
+    done = fmnist("run", sweep_file(ONE), *TINY_RUN)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert lines[0].startswith("study   fashion_mnist_cnn_tuning in sqlite:///")
@@ -82,9 +84,10 @@ def test_what_a_person_sees_off_a_terminal(fmnist, sweep_file):
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("migrated")
 def test_quiet_and_json(fmnist, sweep_file):
     """Nothing but results, and those for programs: fractions, full precision, stable keys."""
-    done = fmnist("run", sweep_file(ONE), *TINY_SET, "--seeds", "2", "--quiet", "--json")
+    done = fmnist("run", sweep_file(ONE), *TINY_RUN, "--seeds", "2", "--quiet", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     runs = json.loads(done.stdout)
@@ -95,10 +98,11 @@ def test_quiet_and_json(fmnist, sweep_file):
         assert 0 <= run["metrics"]["final_val_accuracy"] <= 1
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_failed_arm_is_named_and_the_exit_code_is_1(fmnist, sweep_file):
     """Not 0, and not 2: the configuration was fine."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {learning_rate: [1.0e+30]}\n")
-    done = fmnist("run", path, *TINY_SET)
+    done = fmnist("run", path, *TINY_RUN)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "failed: s learning_rate=1e+30 seed=0"
     assert "FAILED: the loss is not a finite number in epoch 1" in " ".join(done.stdout.split())

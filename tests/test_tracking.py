@@ -3,7 +3,7 @@ import re
 import urllib.request
 
 import pytest
-from conftest import TINY_SET
+from conftest import TINY_RUN
 from servers import mlflow_server
 
 from fmnist_tuning.errors import TrackingError
@@ -89,17 +89,17 @@ def test_a_sweeps_definition_is_kept(store):
     assert study.definition("other") is None
 
 
-def test_the_latest_of_equal_runs_counts(tmp_path):
+def test_the_latest_of_equal_runs_counts(migrated):
     """After --force there are two."""
-    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    study = Study.open("study", f"sqlite:///{migrated}")
     write_run(study)
     second = write_run(study)
     assert study.finished_runs()["f"].run_id == second
 
 
-def test_only_finished_runs_are_reused(tmp_path):
+def test_only_finished_runs_are_reused(migrated):
     """A failed one has no result, and says why it failed."""
-    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    study = Study.open("study", f"sqlite:///{migrated}")
     run_id = study.start_run("x", sweeps=["one"], fingerprint="f", params={}, tags={})
     study.end_run(run_id, "FAILED", "the loss is not a finite number")
     assert study.finished_runs() == {}
@@ -109,18 +109,18 @@ def test_only_finished_runs_are_reused(tmp_path):
     assert "not a finite number" in run.data.tags["mlflow.note.content"]
 
 
-def test_more_runs_than_one_page(tmp_path, monkeypatch):
+def test_more_runs_than_one_page(migrated, monkeypatch):
     """MLflow stops at a page without a word."""
     monkeypatch.setattr("fmnist_tuning.tracking._PAGE", 3)
-    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    study = Study.open("study", f"sqlite:///{migrated}")
     for number in range(8):
         write_run(study, fingerprint=str(number))
     assert len(study.finished_runs()) == 8
 
 
-def test_a_sweep_is_added_once(tmp_path):
+def test_a_sweep_is_added_once(migrated):
     """A reused run carries every sweep that uses it."""
-    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    study = Study.open("study", f"sqlite:///{migrated}")
     write_run(study)
     for _ in range(2):
         study.add_sweeps(study.finished_runs()["f"], ["two", "one"])
@@ -156,19 +156,19 @@ def test_a_store_that_cannot_be_opened(tmp_path, uri, message):
         Study.open("study", uri)
 
 
-def test_a_deleted_study_is_not_written_to(tmp_path):
+def test_a_deleted_study_is_not_written_to(migrated):
     """MLflow would refuse each run with a riddle."""
-    study = Study.open("study", f"sqlite:///{tmp_path}/s.db")
+    study = Study.open("study", f"sqlite:///{migrated}")
     client_of(study).delete_experiment(study.experiment_id)
     with pytest.raises(TrackingError, match=r"was deleted .* `mlflow experiments restore"):
         Study.open("study", study.uri)
 
 
-def test_names_that_would_climb_out_of_their_folder(tmp_path):
+def test_names_that_would_climb_out_of_their_folder(migrated):
     """A study's name is no path."""
-    study = Study.open("../../x", f"sqlite:///{tmp_path}/s.db")
+    study = Study.open("../../x", f"sqlite:///{migrated}")
     place = client_of(study).get_experiment(study.experiment_id).artifact_location
-    assert place == (tmp_path / "mlruns/______x").as_uri()
+    assert place == (migrated.parent / "mlruns/______x").as_uri()
 
 
 def test_the_store_by_environment_and_by_option(tmp_path, monkeypatch):
@@ -200,9 +200,9 @@ def test_fmnist_run_on_every_store(fmnist, sweep_file, store):
     """The whole command on each kind of store; the second time it trains nothing."""
     sweep = sweep_file(TWO_ARMS)
     options = ["--tracking-uri", store] if store else []
-    first = fmnist("run", sweep, *TINY_SET, *options)
+    first = fmnist("run", sweep, *TINY_RUN, *options)
     assert first.returncode == 0, first.stderr
-    second = fmnist("run", sweep, *TINY_SET, *options)
+    second = fmnist("run", sweep, *TINY_RUN, *options)
     assert second.returncode == 0, second.stderr
     assert second.stderr.count("reused") == 2
     assert "started" not in second.stderr
@@ -223,9 +223,10 @@ def test_fmnist_run_on_every_store(fmnist, sweep_file, store):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("migrated")
 def test_a_bare_mlflow_ui_shows_the_study(fmnist, sweep_file, tmp_path):
     """`mlflow ui` without an argument, in the folder where `fmnist run` was run."""
-    fmnist("run", sweep_file(TWO_ARMS), *TINY_SET)
+    fmnist("run", sweep_file(TWO_ARMS), *TINY_RUN)
     with mlflow_server(tmp_path, command="ui") as address:
 
         def ask(path: str, body: dict) -> dict:
@@ -252,4 +253,4 @@ def test_a_server_started_first_does_not_get_in_the_way(fmnist, sweep_file, tmp_
     MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment(
         "other", artifact_location="mlflow-artifacts:/1"
     )
-    assert fmnist("run", sweep_file(TWO_ARMS), *TINY_SET).returncode == 0
+    assert fmnist("run", sweep_file(TWO_ARMS), *TINY_RUN).returncode == 0
