@@ -104,12 +104,16 @@ def sweep_file(tmp_path) -> Callable[[str, str], Path]:
 def fmnist(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the real command line in the test's folder, as a process of its own."""
 
-    def run(*arguments: object, env: dict[str, str] | None = None, data: bool = True, **options):
+    def run(*arguments: object, env=None, data=True, script=None, **options):
         environment = {**os.environ, **(env or {})}
         if data:
             environment["FMNIST_DATA_DIR"] = str(tiny_data)
         return subprocess.run(
-            [sys.executable, "-m", "fmnist_tuning", *map(str, arguments)],
+            [
+                sys.executable,
+                *([script] if script else ["-m", "fmnist_tuning"]),
+                *map(str, arguments),
+            ],
             cwd=options.pop("cwd", tmp_path),
             env=environment,
             capture_output=True,

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, TINY_RUN
 
 from fmnist_tuning.config import load_sweeps
 from fmnist_tuning.data import find
@@ -156,6 +156,21 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
         "dropout_rate=0.2 seed=0",
     ]
     assert statuses(study)["dropout_rate=0.0 seed=0"] == "FAILED"
+
+
+def test_the_parent_needs_no_torch(fmnist, sweep_file):
+    """Nor two seconds to import it: what workers send is plain."""
+    runner = sweep_file(
+        "import sys\nfrom fmnist_tuning.cli import app\n"
+        "if __name__ == '__main__':\n"
+        "    app(sys.argv[1:], standalone_mode=False)\n"
+        "    print('torch' in sys.modules)\n",
+        "runner.py",
+    )
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0]}\n")
+    done = fmnist("run", path, *TINY_RUN, "--json", script=runner)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):

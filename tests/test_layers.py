@@ -1,4 +1,6 @@
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ LAYERS = {
     "training": 3,
     "tracking": 3,
     "analysis": 3,
-    "execution": 4,
-    "terminal": 5,
-    "cli": 6,
+    "worker": 4,
+    "execution": 5,
+    "terminal": 6,
+    "cli": 7,
 }
 NOT_BELOW = {"tracking": {"planning", "data", "model"}, "analysis": {"planning", "data", "model"}}
 HEAVY = {"torch", "torchvision", "mlflow", "matplotlib"}
@@ -69,9 +72,6 @@ def test_only_tracking_knows_mlflow():
 
 def test_help_imports_nothing_heavy():
     """What makes a command slow to start is imported by the commands that need it."""
-    import subprocess
-    import sys
-
     code = (
         "import sys; sys.argv = ['fmnist', '--help']\n"
         "from fmnist_tuning.cli import main\n"
@@ -81,3 +81,10 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split("LOADED")[1].split())
     assert not loaded & (HEAVY | {"pandas", "pydantic", "scipy"})
+
+
+def test_a_worker_loads_what_training_needs():
+    """And no more: several of them run side by side, for as long as the plan does."""
+    code = "import sys, fmnist_tuning.worker, fmnist_tuning.training\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"mlflow", "pandas", "scipy", "rich", "torchvision"}

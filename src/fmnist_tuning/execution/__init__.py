@@ -14,7 +14,7 @@ from fmnist_tuning.execution.events import (
 from fmnist_tuning.execution.preview import Preview, preview
 from fmnist_tuning.execution.results import Results, SweepResults
 from fmnist_tuning.execution.running import execute
-from fmnist_tuning.execution.workers import Device
+from fmnist_tuning.worker import Device
 
 __all__ = [
     "Blocked",

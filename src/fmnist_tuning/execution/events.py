@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fmnist_tuning.config import SweepConfig
-from fmnist_tuning.execution.workers import Environment
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.records import EpochMetrics
+from fmnist_tuning.worker import Environment
 
 
 @dataclass(frozen=True, slots=True)

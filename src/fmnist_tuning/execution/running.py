@@ -21,16 +21,11 @@ from fmnist_tuning.execution.events import (
     Reused,
     Started,
 )
-from fmnist_tuning.execution.workers import (
-    Device,
-    Environment,
-    Failure,
-    Taken,
-    WorkerPool,
-)
+from fmnist_tuning.execution.workers import Taken, WorkerPool
 from fmnist_tuning.planning import Plan, PlannedRun, make_plan
 from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.tracking import EndStatus, Study
+from fmnist_tuning.worker import Device, Environment, Failure
 
 
 def execute(

@@ -1,0 +1,150 @@
+"""The process that trains: one run at a time, each measurement sent to the parent as it comes.
+
+A room of its own, because a worker should load what training needs and no more: no MLflow, no
+tables, no terminal. The parent imports this file too, and needs no torch: that waits.
+"""
+
+import platform
+import signal
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+from fmnist_tuning.config import RunConfig
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.records import EpochMetrics, RunOutcome
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a worker trains with; becomes tags of its runs."""
+
+    device: str
+    processor: str
+    threads: int
+    torch: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that could not be finished, or a worker that could not start."""
+
+    reason: str
+
+
+def serve(connection: Connection, folder: Path, data_digest: str, device: Device) -> None:
+    """The worker's life: load once, then train what comes until the pipe closes."""
+    # Ctrl-C reaches the whole terminal group; the parent decides what becomes of the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    warnings.filterwarnings("ignore")
+    try:
+        trainer = _Trainer(folder, data_digest, device)
+    except FmnistError as error:
+        connection.send(Failure(str(error)))
+        return
+    try:
+        connection.send(trainer.environment)
+        while True:
+            config = connection.recv()
+            for message in trainer.messages(config):
+                connection.send(message)
+    except (EOFError, OSError):
+        return  # the parent is gone, or has closed the pipe: there is nobody to train for
+
+
+class _Trainer:
+    """The data on the device, and what turns a configuration into a training on them."""
+
+    def __init__(self, folder: Path, data_digest: str, device: Device) -> None:
+        import torch  # noqa: PLC0415
+
+        from fmnist_tuning.data.files import verify  # noqa: PLC0415
+        from fmnist_tuning.data.images import FashionMnist  # noqa: PLC0415
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise FmnistError(
+                f"--device cuda: torch {torch.__version__} finds no CUDA device here; "
+                "--device cpu trains without one"
+            )
+        on_gpu = device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if on_gpu else "cpu")
+        # One thread each: results must not depend on how many workers there are, and sums of
+        # floating-point numbers depend on how they are divided among threads.
+        torch.set_num_threads(1)
+        # The same reason: cuDNN's fastest algorithms add in a different order every time.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False
+        files = verify(folder)
+        if files.digest != data_digest:
+            raise FmnistError(f"the images in {folder} have changed since the plan was made")
+        self._data = FashionMnist.load(files, self._device)
+        self.environment = Environment(
+            device=self._device.type,
+            processor=torch.cuda.get_device_name() if on_gpu else _processor_name(),
+            threads=torch.get_num_threads(),
+            torch=str(torch.__version__),  # its own type would pull torch into the parent
+            python=platform.python_version(),
+        )
+
+    def messages(self, config: RunConfig) -> Iterator[EpochMetrics | RunOutcome | Failure]:
+        """Train one run; whatever goes wrong is a message too."""
+        try:
+            outcome = yield from self._training(config)
+        except FmnistError as error:
+            yield Failure(str(error))
+        except Exception as error:  # noqa: BLE001  an arm that fails must not end the others
+            yield Failure(f"{type(error).__name__}: {error}")
+        else:
+            yield outcome
+
+    def _training(self, config: RunConfig) -> Generator[EpochMetrics, None, RunOutcome]:
+        from fmnist_tuning import training  # noqa: PLC0415
+
+        images = self._data.select(
+            train_size=config.train_size,
+            val_size=config.val_size,
+            holdout_size=config.holdout_size if config.validation == "holdout" else None,
+            generator=training.generator(config.seed, training.Stream.SUBSET),
+        )
+        model = training.build_model(
+            config.seed,
+            self._device,
+            conv_channels=config.conv_channels,
+            kernel_size=config.kernel_size,
+            use_pooling=config.use_pooling,
+            use_batch_norm=config.use_batch_norm,
+            dropout_rate=config.dropout_rate,
+            fc_units=config.fc_units,
+        )
+        optimizer = training.build_optimizer(
+            model,
+            config.optimizer,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+        )
+        return training.train(
+            model,
+            images,
+            optimizer,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            order=training.generator(config.seed, training.Stream.ORDER),
+        )
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
