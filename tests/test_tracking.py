@@ -1,6 +1,8 @@
 import json
 import re
+import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 from conftest import TINY_RUN
@@ -180,8 +182,12 @@ def test_the_store_by_environment_and_by_option(tmp_path, monkeypatch):
     assert Study.open("study").uri.endswith("/mlflow.db")
 
 
-def test_where_to_look(tmp_path):
+def test_where_to_look(tmp_path, monkeypatch):
     """The very command, or the address, that shows this store."""
+    folder = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert Study.open("s").browse_hint().startswith(f"{folder}/mlflow ui   then open ")
+    monkeypatch.setenv("PATH", str(folder))
     page = "#/experiments/1/runs?compareRunsMode=CHART&workflowType=machine_learning"
     assert Study.open("s").browse_hint() == f"mlflow ui   then open http://127.0.0.1:5000/{page}"
     other = Study.open("s", f"sqlite:///{tmp_path}/o.db").browse_hint()

@@ -9,7 +9,9 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -170,7 +172,9 @@ class Study:
         )
         if self.uri.startswith(("http://", "https://")):
             return f"open {self.uri.rstrip('/')}/{page}"
-        command = "mlflow ui"
+        # `make run` leaves the environment, and its commands, off the PATH.
+        installed = Path(sys.executable).with_name("mlflow")
+        command = "mlflow ui" if shutil.which("mlflow") else f"{installed} ui"
         if self.uri != _resolve(None, environment=False):
             command += f" --backend-store-uri {shlex.quote(self.uri)}"
         if _is_file_store(self.uri):
