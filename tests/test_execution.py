@@ -100,9 +100,9 @@ def test_experiment_6_alone_and_too_early(go, sweep_file, study):
     best = sweep_file(BEST, "best.yaml")
     with pytest.raises(ConfigError) as caught:
         go(best)
-    assert caught.value.problems[:2] == [
-        "best: combines crossed, which was not run in this study",
-        "best: combines depth, which was not run in this study",
+    assert caught.value.problems == [
+        "best: combines crossed, depth, not run in this study yet; run them first, or all in one "
+        "plan: `fmnist run configs/`"
     ]
     assert statuses(study) == {}
 
@@ -240,7 +240,7 @@ def test_the_preview_after_a_sweep(go, study, sweep_file, tiny_data):
     plan = preview(load_sweeps([best], SETTINGS), study, digest)
     assert [row.run.arm.name for row in plan.rows] == ["A", "B"]
     assert plan.decided[0].expanded()[0].predicted > 0
-    with pytest.raises(ConfigError, match="which was not run in this study"):
+    with pytest.raises(ConfigError, match="combines crossed, depth, not run in this study yet"):
         preview(load_sweeps([best], SETTINGS), None, digest)
 
 

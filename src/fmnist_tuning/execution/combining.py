@@ -34,9 +34,15 @@ def find_sources(
         elif stored is not None:
             sources.append(SweepConfig.model_validate_json(stored))
         else:
-            missing.append(f"{sweep.sweep}: combines {source}, which was not run in this study")
+            missing.append(source)
     if missing:
-        raise ConfigError([*missing, "run them first, or in one plan: `fmnist run configs/`"])
+        raise ConfigError(
+            [
+                f"{sweep.sweep}: combines {', '.join(missing)}, not run in this study yet; run "
+                f"{'it' if len(missing) == 1 else 'them'} first, or all in one plan: `fmnist run "
+                "configs/`"
+            ]
+        )
     return sources
 
 
