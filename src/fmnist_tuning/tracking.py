@@ -38,6 +38,11 @@ for _name, _value in {
 warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
 
 import mlflow  # noqa: E402  after the environment that it reads
+
+# MLflow sets levels of its own when it is imported, and Alembic speaks when it is.
+for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.file_store"):
+    logging.getLogger(_noisy).setLevel(logging.ERROR)
+
 from alembic.util import CommandError  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
@@ -46,9 +51,6 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
 from fmnist_tuning.records import EpochMetrics, RunOutcome  # noqa: E402
-
-for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.file_store"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
 
 DEFAULT_STUDY: Final = "fashion_mnist_cnn_tuning"
 
