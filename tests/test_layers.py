@@ -13,6 +13,7 @@ PACKAGE = Path(fmnist_tuning.__file__).parent
 LAYERS = {
     "errors": 0,
     "records": 0,
+    "metrics": 0,
     "config": 1,
     "planning": 2,
     "data": 2,
@@ -21,6 +22,7 @@ LAYERS = {
     "tracking": 3,
     "analysis": 3,
     "worker": 4,
+    "results": 4,
     "execution": 5,
     "terminal": 6,
     "cli": 7,

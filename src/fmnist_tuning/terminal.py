@@ -4,16 +4,15 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fmnist_tuning.analysis import summarise
+from fmnist_tuning.analysis import Summary, SweepFrames, standings, summary
 from fmnist_tuning.execution import (
     Blocked,
     Decided,
@@ -28,6 +27,7 @@ from fmnist_tuning.execution import (
     Started,
     SweepResults,
 )
+from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.records import EpochMetrics
 
@@ -222,43 +222,42 @@ def print_results(out: Console, results: Results) -> None:
 
 
 def _print_arms(out: Console, results: SweepResults) -> None:
-    """A row an arm: the mean over its seeds, and ± the standard deviation where there are more."""
-    frame = pd.DataFrame(
-        [
-            {
-                "arm": run.arm.label,
-                **metrics,
-                "gap": metrics["final_train_accuracy"] - metrics["final_val_accuracy"],
-            }
-            for run, metrics in results.finished
-        ]
-    )
-    table = _table(
-        "arm", "seeds", "train acc", "val acc", "train loss", "val loss", "gap", "params", "time",
-        right=range(1, 9),
-    )  # fmt: skip
-    table.title = escape(f"{results.sweep.sweep}: {results.sweep.title}")
-    table.title_justify = "left"
-    columns = (
-        "final_train_accuracy", "final_val_accuracy", "final_train_loss", "final_val_loss", "gap",
-        "total_params", "train_seconds",
-    )  # fmt: skip
-    if len(frame):
-        for arm, row in summarise(frame, "arm", columns).iterrows():
-            table.add_row(
-                escape(str(arm)),
-                f"{row['seeds']:.0f}",
-                _spread(row, "final_train_accuracy", 100, 2, " %"),
-                _spread(row, "final_val_accuracy", 100, 2, " %"),
-                _spread(row, "final_train_loss", 1, 4),
-                _spread(row, "final_val_loss", 1, 4),
-                _spread(row, "gap", 100, 2, " pp"),
-                f"{row['total_params']:,.0f}",
-                duration(row["train_seconds"]),
-            )
+    out.print(arms_table(results.frames()))
     for run, reason in results.failed:
-        table.add_row(escape(run.name), "", escape(f"FAILED: {reason}"), style="red")
-    out.print(table)
+        out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
+
+
+_COLUMNS: Final = {
+    "train acc %": "final_train_accuracy",
+    "val acc %": "final_val_accuracy",
+    "train loss": "final_train_loss",
+    "val loss": "final_val_loss",
+    "gap, points": "overfitting_gap",
+}
+
+
+def arms_table(frames: SweepFrames) -> Table:
+    """A row an arm: the mean over its seeds, and ± the standard deviation where there are more.
+
+    The best validation accuracy is marked with a star, and what the data cannot tell from it with
+    a tilde.
+    """
+    table = _table("", "arm", "seeds", *_COLUMNS, "params", "time", right=range(2, 10))
+    table.title = escape(f"{frames.config.sweep}: {frames.config.title}")
+    table.title_justify = "left"
+    places = standings(frames, "final_val_accuracy")
+    for arm in frames.arms:
+        place = places[arm.label]
+        summaries = {name: summary(frames, arm, name) for name in _COLUMNS.values()}
+        table.add_row(
+            "*" if place.best else "~" if place.tied else "",
+            escape(arm.label),
+            str(summaries["final_val_accuracy"].seeds),
+            *(_spread(METRICS[name], found) for name, found in summaries.items()),
+            METRICS["total_params"].format(summary(frames, arm, "total_params").mean),
+            duration(summary(frames, arm, "train_seconds").mean),
+        )
+    return table
 
 
 def duration(seconds: float) -> str:
@@ -271,17 +270,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _spread(row: pd.Series, metric: str, scale: float, digits: int, unit: str = "") -> str:
-    text = f"{row[metric] * scale:.{digits}f}"
-    deviation = row[f"{metric}_sd"] * scale
-    return f"{text} ± {deviation:.{digits}f}{unit}" if not math.isnan(deviation) else text + unit
+def _spread(metric: Metric, found: Summary) -> str:
+    if math.isnan(found.deviation):
+        return metric.number(found.mean)
+    return f"{metric.number(found.mean)} ± {metric.number(found.deviation)}"
 
 
 def _table(*columns: str, right: Iterable[int]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), title_style="bold")
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_style="bold"
+    )
     for index, column in enumerate(columns):
-        aligned = "right" if index in tuple(right) else "left"
-        table.add_column(column, justify=aligned, overflow="fold")  # type: ignore[arg-type]
+        if index in tuple(right):
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
     return table
 
 

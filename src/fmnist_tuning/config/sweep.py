@@ -26,6 +26,7 @@ from fmnist_tuning.config.problems import (
     shown,
 )
 from fmnist_tuning.config.run import RunConfig, format_value
+from fmnist_tuning.metrics import METRICS
 
 MAX_ARMS: Final = 1_000
 MAX_SEEDS: Final = 1_000
@@ -48,6 +49,12 @@ def _plain_file(name: str) -> str:
     return name
 
 
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise PydanticCustomError("metric", "{allowed}", {"allowed": ", ".join(METRICS)})
+    return name
+
+
 SweepId = Annotated[str, AfterValidator(_plain_name)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Settings = dict[str, Any]
@@ -62,9 +69,11 @@ class Claim(_Frozen):
 
     Attributes:
         that: The hypothesis in words.
-        arm: Settings that pick the arms claimed to differ.
+        arm: Settings that pick the arms claimed to differ; a list picks any of its values. Of
+            several arms, the mean counts.
         versus: Settings that pick the arms they are compared with.
-        metric: The metric compared, such as `final_val_accuracy`.
+        versus_sweep: The sweep of those arms, where it is another one.
+        metric: A metric of a finished run, see `metrics.METRICS`.
         expect: Whether `arm` is expected above, below or level with `versus`.
         margin: The smallest difference that matters, in the metric's own unit.
     """
@@ -72,7 +81,8 @@ class Claim(_Frozen):
     that: str
     arm: Settings
     versus: Settings
-    metric: str = "final_val_accuracy"
+    versus_sweep: SweepId | None = None
+    metric: Annotated[str, AfterValidator(_known_metric)] = "final_val_accuracy"
     expect: Literal["higher", "lower", "equal"]
     margin: Annotated[float, Field(ge=0)]
 
@@ -121,9 +131,13 @@ class Arm:
         return f"{self.name}: {values}" if self.name else values
 
     def matches(self, selector: Mapping[str, Any]) -> bool:
-        """Whether every setting of `selector` (or its `name`) is this arm's."""
+        """Whether `selector` names this arm's settings (or its `name`), or lists them."""
         settings = {**self.config.model_dump(mode="json"), "name": self.name}
-        return all(settings.get(key) == value for key, value in selector.items())
+        return all(
+            key in settings
+            and (settings[key] == value or (isinstance(value, list) and settings[key] in value))
+            for key, value in selector.items()
+        )
 
 
 class SweepConfig(_Frozen):
@@ -250,7 +264,8 @@ class SweepConfig(_Frozen):
             )
             for index, claim in enumerate(self.claims)
             for side, selector in (("arm", claim.arm), ("versus", claim.versus))
-            if not any(arm.matches(selector) for arm in arms)
+            if not (side == "versus" and claim.versus_sweep)
+            and not any(arm.matches(selector) for arm in arms)
         ]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fmnist_tuning.analysis import SweepFrames, build_frames, no_curves
 from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.execution.events import Blocked, Decided, Event, Failed, Finished, Reused
 from fmnist_tuning.planning import PlannedRun
@@ -16,6 +17,11 @@ class SweepResults:
         self.finished: list[tuple[PlannedRun, Mapping[str, float]]] = []
         self.failed: list[tuple[PlannedRun, str]] = []
         self.blocked: str | None = None
+
+    def frames(self) -> SweepFrames:
+        """The finished runs as frames, without curves."""
+        rows = [(run.arm, run.config.seed, "", metrics) for run, metrics in self.finished]
+        return build_frames(self.sweep, rows, no_curves())
 
 
 class Results:

@@ -1,32 +1,10 @@
-"""Tidy frames to what may be concluded from them. Pure: no store, no files, no terminal."""
+"""Which combinations of settings promise most, by a linear model of finished runs."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-
-
-def summarise(runs: pd.DataFrame, by: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Mean and standard deviation over the runs of each group, groups in order of appearance.
-
-    Args:
-        runs: One row a run, with a column `by` and a column for each metric.
-        by: The column that groups the runs.
-        metrics: The columns to summarise.
-
-    Returns:
-        One row a group: `seeds` (the number of runs), and for each metric its mean under its own
-        name and its standard deviation (n - 1) under `<metric>_sd`: NaN, which is to say unknown,
-        for a single run.
-    """
-    groups = runs.groupby(by, sort=False)
-    table = pd.DataFrame({"seeds": groups.size()})
-    for metric in metrics:
-        table[metric] = groups[metric].mean()
-        table[f"{metric}_sd"] = groups[metric].std(ddof=1)
-    return table
 
 
 def predict_combinations(

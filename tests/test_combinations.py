@@ -1,25 +1,6 @@
-import math
-
-import pandas as pd
 import pytest
 
-from fmnist_tuning.analysis import predict_combinations, summarise
-
-
-def test_one_seed_has_an_unknown_spread():
-    """Unknown is not zero."""
-    runs = pd.DataFrame({"arm": ["a", "b", "b"], "accuracy": [0.9, 0.8, 0.9]})
-    table = summarise(runs, "arm", ["accuracy"])
-    assert table.loc["a", "seeds"] == 1
-    assert math.isnan(table.loc["a", "accuracy_sd"])
-    assert table.loc["b", "accuracy"] == pytest.approx(0.85)
-    assert table.loc["b", "accuracy_sd"] == pytest.approx(0.0707, abs=1e-4)
-
-
-def test_groups_keep_their_order():
-    """The file's order of arms, not the alphabet's."""
-    runs = pd.DataFrame({"arm": ["z", "a", "z"], "accuracy": [1, 2, 3]})
-    assert list(summarise(runs, "arm", ["accuracy"]).index) == ["z", "a"]
+from fmnist_tuning.analysis import predict_combinations
 
 
 def additive(run):

@@ -5,52 +5,34 @@ a sweep (kind `sweep`) that holds the sweep's definition.
 """
 
 import getpass
-import logging
-import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import unquote
 
-# What a person sees is ours to say: neither MLflow's start-up log nor its farewell to the file
-# store, which it refuses from 3.13 on unless told otherwise. Its usage reports stay off.
-for _name, _value in {
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_ALLOW_FILE_STORE": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}.items():
-    os.environ.setdefault(_name, _value)
-warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 
-import mlflow  # noqa: E402  after the environment that it reads
-
-# MLflow sets levels of its own when it is imported, and Alembic speaks when it is.
-for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.file_store"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
-
-from alembic.util import CommandError  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric, Param, RunTag, ViewType  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
-
-from fmnist_tuning.errors import TrackingError  # noqa: E402
-from fmnist_tuning.records import EpochMetrics, RunOutcome  # noqa: E402
+from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.records import EpochMetrics, RunOutcome
+from fmnist_tuning.tracking.stores import (
+    artifact_location,
+    check_reachable,
+    is_file_store,
+    local_path,
+    resolve,
+    translated,
+)
 
 DEFAULT_STUDY: Final = "fashion_mnist_cnn_tuning"
 
@@ -68,8 +50,10 @@ _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 _PAGE: Final = 1_000  # MLflow's own limit to one answer of some servers
+_HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
+_HISTORY_VALUES: Final = 10_000_000
+_READERS: Final = 8
 _TAG_CHARACTERS: Final = 5_000  # of the 8,000 that MLflow keeps
-_SERVER_TIMEOUT_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +67,9 @@ class TrackedRun:
         sweeps: Ids of the sweeps that use it.
         params: Settings as text.
         metrics: The latest value of each metric.
-        device: What it was trained on, in words.
-        ended: When, in seconds since the epoch.
+        tags: `fmnist.*` and MLflow's own: who, with which versions, on what.
+        started: When, in seconds since the epoch.
+        ended: The same.
     """
 
     run_id: str
@@ -93,8 +78,31 @@ class TrackedRun:
     sweeps: tuple[str, ...]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
-    device: str
+    tags: Mapping[str, str]
+    started: float
     ended: float
+
+    @property
+    def device(self) -> str:
+        """The kind of device it was trained on."""
+        return self.tags.get(DEVICE, "")
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedSweep:
+    """A sweep as the store has it.
+
+    Attributes:
+        run_id: MLflow's id of the sweep's own run.
+        sweep: The sweep's id.
+        definition: As JSON, as it was last run.
+        data_digest: Digest of the data that it ran on.
+    """
+
+    run_id: str
+    sweep: str
+    definition: str
+    data_digest: str
 
 
 class Study:
@@ -125,15 +133,15 @@ class Study:
         Raises:
             TrackingError: When the store cannot be opened.
         """
-        uri = _resolve(tracking_uri)
-        with _translated(uri):
-            _check_reachable(uri)
+        uri = resolve(tracking_uri)
+        with translated(uri):
+            check_reachable(uri)
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 try:
                     client.create_experiment(
-                        name, artifact_location=_artifact_location(uri, name), tags=_STUDY_TAGS
+                        name, artifact_location=artifact_location(uri, name), tags=_STUDY_TAGS
                     )
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -154,17 +162,22 @@ class Study:
         Raises:
             TrackingError: When there is a store that cannot be read.
         """
-        uri = _resolve(tracking_uri)
-        place = _local_path(uri)
+        uri = resolve(tracking_uri)
+        place = local_path(uri)
         if place is not None and not place.exists():
             return None
-        with _translated(uri):
-            _check_reachable(uri)
+        with translated(uri):
+            check_reachable(uri)
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
         return cls(client, uri, name, experiment.experiment_id)
+
+    @staticmethod
+    def resolve(tracking_uri: str | None = None) -> str:
+        """The store that is meant: named, by `MLFLOW_TRACKING_URI`, or MLflow's default here."""
+        return resolve(tracking_uri)
 
     def browse_hint(self) -> str:
         """The command, or the address, that shows this study in a browser."""
@@ -177,9 +190,9 @@ class Study:
         # `make run` leaves the environment, and its commands, off the PATH.
         installed = Path(sys.executable).with_name("mlflow")
         command = "mlflow ui" if shutil.which("mlflow") else f"{installed} ui"
-        if self.uri != _resolve(None, environment=False):
+        if self.uri != resolve(None, environment=False):
             command += f" --backend-store-uri {shlex.quote(self.uri)}"
-        if _is_file_store(self.uri):
+        if is_file_store(self.uri):
             command = f"MLFLOW_ALLOW_FILE_STORE=true {command}"
         return f"{command}   then open http://127.0.0.1:5000/{page}"
 
@@ -191,10 +204,63 @@ class Study:
     def definition(self, sweep: str) -> str | None:
         """The JSON that `begin_sweep` stored for a sweep, or None where it never ran."""
         run = self._sweep_run(sweep)
-        if run is None:
-            return None
-        parts = int(run.data.tags.get(DEFINITION, 0))
-        return "".join(run.data.tags[f"{DEFINITION}.{part}"] for part in range(parts))
+        return None if run is None else _definition(run)
+
+    def sweeps(self) -> list[TrackedSweep]:
+        """Every sweep that was ever run, in the order of their ids."""
+        found = [
+            TrackedSweep(run.info.run_id, run.info.run_name, _definition(run), run.data.tags[DATA])
+            for run in self._search("sweep")
+            if DATA in run.data.tags
+        ]
+        return sorted(found, key=lambda sweep: sweep.sweep)
+
+    def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """Per-epoch metrics of many runs at once.
+
+        Returns:
+            A row a value: `run_id`, `epoch`, `metric`, `value`. Of several values for one epoch,
+            the one that was logged last.
+        """
+        rows: list[tuple[str, int, str, float, int]] = []
+        with translated(self.uri):
+            for metric in metrics:
+                for start in range(0, len(run_ids), _HISTORY_RUNS):
+                    rows += self._histories(run_ids[start : start + _HISTORY_RUNS], metric)
+        frame = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value", "logged"])
+        frame = frame.sort_values(["logged"], kind="stable").drop(columns="logged")
+        latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
+        return latest.sort_values(["run_id", "metric", "epoch"], ignore_index=True)
+
+    def _histories(
+        self, run_ids: Sequence[str], metric: str
+    ) -> list[tuple[str, int, str, float, int]]:
+        # Databases answer for many runs at once, by a method of MLflow's store that its client does
+        # not pass on: fifteen times faster. Servers and the file store are asked run by run.
+        bulk = getattr(self._client._tracking_client.store, "get_metric_history_bulk", None)  # noqa: SLF001
+        if bulk is not None:
+            found = ((m.run_id, m) for m in bulk(run_ids, metric, _HISTORY_VALUES))
+        else:
+            with ThreadPoolExecutor(_READERS) as pool:
+                histories = pool.map(
+                    lambda run_id: self._client.get_metric_history(run_id, metric), run_ids
+                )
+                found = (
+                    (run_id, m)
+                    for run_id, history in zip(run_ids, list(histories), strict=True)
+                    for m in history
+                )
+        return [(run_id, m.step, metric, m.value, m.timestamp) for run_id, m in found]
+
+    def log_files(self, run_id: str, folder: str, files: Sequence[Path]) -> None:
+        """Put files under a folder of a run's artefacts.
+
+        Raises:
+            TrackingError: When the artefacts' place cannot be written.
+        """
+        with translated(self.uri):
+            for file in files:
+                self._client.log_artifact(run_id, str(file), folder)
 
     def begin_sweep(
         self, sweep: str, *, title: str, definition: str, readable: str, data_digest: str
@@ -223,7 +289,7 @@ class Study:
             **{f"{DEFINITION}.{part}": chunk for part, chunk in enumerate(chunks)},
             "mlflow.note.content": title,
         }
-        with _translated(self.uri):
+        with translated(self.uri):
             run = self._sweep_run(sweep)
             if run is None:
                 run_id = self._create(sweep, tags)
@@ -248,7 +314,7 @@ class Study:
     ) -> str:
         """Open an MLflow run for one training; returns its id."""
         own = {KIND: "run", FINGERPRINT: fingerprint, SWEEPS: ", ".join(sweeps)}
-        with _translated(self.uri):
+        with translated(self.uri):
             run_id = self._create(name, {**own, **tags})
             self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
         return run_id
@@ -265,7 +331,7 @@ class Study:
 
     def end_run(self, run_id: str, status: EndStatus, reason: str | None = None) -> None:
         """Mark a run ended, with the reason where it did not finish."""
-        with _translated(self.uri):
+        with translated(self.uri):
             if reason is not None:
                 note = {REASON: reason, "mlflow.note.content": f"{status}: {reason}"}
                 self._client.log_batch(run_id, tags=_tags(note))
@@ -275,7 +341,7 @@ class Study:
         """Tag a finished run with sweeps that use it too."""
         joined = tuple(dict.fromkeys([*run.sweeps, *sweeps]))
         if joined != run.sweeps:
-            with _translated(self.uri):
+            with translated(self.uri):
                 self._client.set_tag(run.run_id, SWEEPS, ", ".join(joined))
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
@@ -287,7 +353,7 @@ class Study:
 
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        with _translated(self.uri):
+        with translated(self.uri):
             self._client.log_batch(
                 run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()]
             )
@@ -299,7 +365,7 @@ class Study:
     def _search(self, kind: str, status: str | None = None) -> Iterator[Any]:
         query = f"tags.`{KIND}` = '{kind}'" + (f" and status = '{status}'" if status else "")
         token = None
-        with _translated(self.uri):
+        with translated(self.uri):
             while True:
                 page = self._client.search_runs(
                     [self.experiment_id], query, ViewType.ACTIVE_ONLY, _PAGE, page_token=token
@@ -319,9 +385,15 @@ def _tracked(run: Any) -> TrackedRun:
         sweeps=tuple(filter(None, tags.get(SWEEPS, "").split(", "))),
         params=run.data.params,
         metrics=run.data.metrics,
-        device=tags.get(DEVICE, ""),
+        tags=tags,
+        started=(run.info.start_time or 0) / 1000,
         ended=(run.info.end_time or 0) / 1000,
     )
+
+
+def _definition(sweep_run: Any) -> str:
+    tags = sweep_run.data.tags
+    return "".join(tags[f"{DEFINITION}.{part}"] for part in range(int(tags.get(DEFINITION, 0))))
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
@@ -355,90 +427,3 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
-    if tracking_uri:
-        return _absolute(tracking_uri)
-    if environment and os.environ.get("MLFLOW_TRACKING_URI"):
-        return _absolute(os.environ["MLFLOW_TRACKING_URI"])
-    kept = os.environ.pop("MLFLOW_TRACKING_URI", None)
-    try:
-        default: str = mlflow.get_tracking_uri()
-    finally:
-        if kept is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = kept
-    return _absolute(default)
-
-
-def _absolute(uri: str) -> str:
-    """A local store's URI, free of the current directory: MLflow caches stores by their URIs."""
-    place = _local_path(uri)
-    if place is None:
-        return uri
-    if _is_file_store(uri):
-        return place.absolute().as_uri()
-    _, mark, options = uri.partition("?")
-    return f"sqlite:///{place.absolute()}{mark}{options}"
-
-
-def _is_file_store(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file:")
-
-
-def _local_path(uri: str) -> Path | None:
-    """The file or folder of a local store; None for servers."""
-    if uri.startswith("sqlite:///"):
-        return Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("file:"):
-        return Path(unquote(re.sub(r"^file:(//)?", "", uri)))
-    if _is_file_store(uri):
-        return Path(uri)
-    return None
-
-
-def _artifact_location(uri: str, name: str) -> str | None:
-    """Where a local database's study keeps its artefacts: in `mlruns` beside it.
-
-    Said outright, because a server that made the store would have put addresses of its own there,
-    which nobody but that server can write to. Other stores know best themselves.
-    """
-    place = _local_path(uri)
-    if place is None or _is_file_store(uri):
-        return None
-    folder = re.sub(r"[^A-Za-z0-9_-]", "_", name)
-    return (place.absolute().parent / "mlruns" / folder).as_uri()
-
-
-def _check_reachable(uri: str) -> None:
-    """Ask a server once: MLflow itself would go on trying for minutes."""
-    if not uri.startswith(("http://", "https://")):
-        place = _local_path(uri)
-        if place is not None and uri.startswith("sqlite:") and not place.absolute().parent.is_dir():
-            raise TrackingError(f"{uri}: the folder {place.absolute().parent} does not exist")
-        return
-    try:
-        with urllib.request.urlopen(  # noqa: S310  the scheme was just checked
-            f"{uri.rstrip('/')}/health", timeout=_SERVER_TIMEOUT_SECONDS
-        ):
-            pass
-    except urllib.error.HTTPError:
-        pass  # it answers; whether it lets us in, the first real call tells
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingError(
-            f"no MLflow server answers at {uri} ({reason}); start it with `mlflow server`, or name "
-            "another store with --tracking-uri"
-        ) from None
-
-
-@contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into one line that names the store."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        raise TrackingError(
-            f"the tracking store {uri} failed: {lines[0]} (choose another with --tracking-uri)"
-        ) from error

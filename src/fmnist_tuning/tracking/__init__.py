@@ -1,0 +1,6 @@
+"""The only door to MLflow."""
+
+from fmnist_tuning.tracking import stores  # noqa: F401  sets what MLflow reads when imported
+from fmnist_tuning.tracking.study import DEFAULT_STUDY, EndStatus, Study, TrackedRun, TrackedSweep
+
+__all__ = ["DEFAULT_STUDY", "EndStatus", "Study", "TrackedRun", "TrackedSweep"]
