@@ -53,6 +53,11 @@ Force = Annotated[bool, typer.Option("--force", help="Train again what is finish
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SWEEP]...", help="Ids of sweeps; all without.", show_default=False),
+]
+
 DEFAULT_STUDY = "fashion_mnist_cnn_tuning"
 
 
@@ -181,6 +186,89 @@ def data(
         typer.echo(json.dumps(files.as_json(), indent=2))
     else:
         typer.echo(f"{files.folder}: {files.described}, verified (digest {files.digest})")
+
+
+@app.command()
+def results(
+    sweeps: Sweeps = None,
+    *,
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A row a run as CSV on stdout.")] = False,
+) -> None:
+    """The tracked arms of each sweep over their seeds, and the verdicts on its claims."""
+    if as_json and as_csv:
+        raise FmnistError("--json and --csv: found both, allowed: one of them")
+
+    from fmnist_tuning import terminal
+    from fmnist_tuning.results import as_records, as_table, read_study
+
+    found = read_study(experiment, tracking_uri, only=sweeps or (), curves=False)
+    if as_json:
+        typer.echo(json.dumps(as_records(found), indent=2))
+    elif as_csv:
+        typer.echo(as_table(found).to_csv(index=False), nl=False)
+    else:
+        terminal.print_study(terminal.console(), found.sweeps, found.every)
+
+
+@app.command()
+def plot(
+    sweeps: Sweeps = None,
+    *,
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+    output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("visualizations"),
+    file_format: Annotated[
+        Literal["png", "svg", "pdf"] | None,
+        typer.Option("--format", help="Instead of what the sweep's file says, or png."),
+    ] = None,
+) -> None:
+    """Draw each sweep's figure and its learning curves from MLflow alone."""
+    from fmnist_tuning.figures import draw_study
+    from fmnist_tuning.results import read_study
+    from fmnist_tuning.writing import write_whole
+
+    found = read_study(experiment, tracking_uri, only=sweeps or ())
+    for sweep, frames in found.sweeps.items():
+        if frames.missing:
+            total = len(frames.missing) + len(frames.runs)
+            missing = f"{len(frames.missing)} of {total} runs are not finished"
+            typer.echo(f"{sweep}: {missing}: {', '.join(frames.missing[:5])}", err=True)
+    for sweep, drawn in draw_study(found.sweeps, file_format):
+        for name, content in drawn.items():
+            write_whole(output / name, content)
+            typer.echo(output / name)
+        found.study.log_files(
+            found.sweep_run_ids[sweep], "plots", [output / name for name in drawn]
+        )
+
+
+@app.command()
+def journal(
+    *,
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+    output: Annotated[Path, typer.Option(help="The journal's file.")] = Path("JOURNAL.md"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 when it is behind the study.")
+    ] = False,
+) -> None:
+    """Write the journal's tables, answers and verdicts from MLflow alone; your own text stays."""
+    from fmnist_tuning.journal import difference, read_text, write_journal
+    from fmnist_tuning.results import read_study
+    from fmnist_tuning.writing import write_whole
+
+    present = read_text(output)
+    found = read_study(experiment, tracking_uri)
+    text = write_journal(found, present, output)
+    if not check:
+        write_whole(output, text.encode())
+        typer.echo(output)
+    elif text != present:
+        typer.echo(difference(present or "", text, output), nl=False)
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ FmnistError             exit code 2: usage, configuration, data or tracking stor
 ├── DataError           images damaged or unreachable
 │   └── MissingDataError  images nowhere to be found
 ├── TrackingError       the MLflow store cannot be opened, read or written
+├── JournalError        a journal whose markers are damaged or missing
 └── TrainingError       exit code 1: one run failed; the others go on
     └── DivergedError   its loss became NaN or infinite
 """
@@ -45,6 +46,10 @@ class MissingDataError(DataError):
 
 class TrackingError(FmnistError):
     """An MLflow store that cannot be opened, read or written."""
+
+
+class JournalError(FmnistError):
+    """A journal whose generated blocks cannot be found."""
 
 
 class TrainingError(FmnistError):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Unit = Literal["percent", "loss", "count", "seconds", "epochs"]
+Unit = Literal["percent", "points", "loss", "count", "seconds", "epochs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,17 @@ class Metric:
 
     def format_difference(self, value: float) -> str:
         """A signed difference: `+0.31 points`, for percentages are not subtracted in percent."""
-        sign = "−" if value < 0 else "+"
         suffix = " points" if self.unit == "percent" else self._suffix(value)
-        return f"{sign}{self.number(abs(value))}{suffix}"
+        return f"{self.signed(value)}{suffix}"
+
+    def signed(self, value: float) -> str:
+        """A signed difference without its unit."""
+        return f"{'−' if value < 0 else '+'}{self.number(abs(value))}"
 
     def number(self, value: float) -> str:
         """A value in the unit shown, without naming it."""
         match self.unit:
-            case "percent":
+            case "percent" | "points":
                 return f"{value * 100:.2f}"
             case "loss":
                 return f"{value:.4f}"
@@ -49,10 +52,24 @@ class Metric:
             case "seconds":
                 return f"{value / 60:.1f}" if abs(value) >= 60 else f"{value:.1f}"  # noqa: PLR2004
 
+    @property
+    def axis_label(self) -> str:
+        """For an axis whose values are `on_axis`: `validation accuracy, %`."""
+        unit = {"percent": "%", "seconds": "s", "loss": "nats", "count": ""}.get(
+            self.unit, self.unit
+        )
+        return f"{self.label}, {unit}" if unit else self.label
+
+    def on_axis(self, value: float) -> float:
+        """A value in the unit that `axis_label` names."""
+        return value * 100 if self.unit in {"percent", "points"} else value
+
     def _suffix(self, value: float) -> str:
         match self.unit:
             case "percent":
                 return " %"
+            case "points":
+                return " points"
             case "epochs":
                 return " epochs"
             case "seconds":
@@ -72,7 +89,7 @@ METRICS: Final = {
         Metric("best_epoch", "best epoch", "count"),
         Metric("test_accuracy", "test accuracy", "percent", "higher"),
         Metric("test_loss", "test loss", "loss", "lower"),
-        Metric("overfitting_gap", "overfitting gap", "percent", "lower"),
+        Metric("overfitting_gap", "overfitting gap", "points", "lower"),
         Metric("epochs_to_80", "time to 80 % train accuracy", "epochs", "lower"),
         Metric("train_seconds", "training time", "seconds", "lower"),
         Metric("total_params", "number of parameters", "count", "lower"),

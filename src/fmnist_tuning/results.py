@@ -1,13 +1,27 @@
 """A study read back from MLflow alone: each sweep's finished runs as frames."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import pandas as pd
 from pydantic import ValidationError
 
-from fmnist_tuning.analysis import CURVES, SweepFrames, build_frames
+from fmnist_tuning.analysis import (
+    CURVES,
+    Contrast,
+    Summary,
+    SweepFrames,
+    build_frames,
+    judge_claims,
+    no_curves,
+    standings,
+    summary,
+)
 from fmnist_tuning.config import Arm, SweepConfig
 from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.planning import PlannedRun, runs_of
 from fmnist_tuning.tracking import Study, TrackedRun
 
@@ -17,16 +31,16 @@ class StudyResults:
     """What a study holds.
 
     Attributes:
-        name: Of the study.
-        uri: Of its store.
-        sweeps: By id, in the order of the ids.
+        study: Open, for figures to be logged to.
+        sweeps: Those asked for by id, in the order of the ids.
+        every: All of the study's, for claims that compare with another sweep.
         sweep_run_ids: The MLflow run of each sweep, which its figures are logged to.
         runs: The finished trainings that the sweeps use.
     """
 
-    name: str
-    uri: str
+    study: Study
     sweeps: dict[str, SweepFrames]
+    every: dict[str, SweepFrames]
     sweep_run_ids: dict[str, str]
     runs: tuple[TrackedRun, ...]
 
@@ -46,7 +60,7 @@ def read_study(
     Args:
         name: The study.
         tracking_uri: Its store, resolved as `Study.open` does.
-        only: Ids of the sweeps to read; none means all.
+        only: Ids of the sweeps asked for; none means all.
         curves: Read the per-epoch metrics too.
 
     Raises:
@@ -65,35 +79,36 @@ def read_study(
             f"the study {name} has no sweep {', '.join(unknown)}; it has "
             f"{', '.join(tracked) or 'none'}"
         )
-    chosen = {sweep: tracked[sweep] for sweep in only or tracked}
-    configs = {sweep: _config(sweep, found.definition) for sweep, found in chosen.items()}
-    finished = study.finished_runs()
+    configs = {sweep: _config(sweep, found.definition) for sweep, found in tracked.items()}
     planned = {
-        sweep: runs_of(config, chosen[sweep].data_digest) for sweep, config in configs.items()
+        sweep: runs_of(config, tracked[sweep].data_digest) for sweep, config in configs.items()
     }
+    finished = study.finished_runs()
+    chosen = [sweep for sweep in tracked if not only or sweep in only]
     used = {
         run.fingerprint: finished[run.fingerprint]
-        for runs in planned.values()
-        for run in runs
+        for sweep in chosen
+        for run in planned[sweep]
         if run.fingerprint in finished
     }
     if not used:
         what = f"of {', '.join(only)} in the study" if only else "in the study"
         raise TrackingError(f"there is no finished run {what} {name}; `fmnist run` trains some")
     history = study.curves([run.run_id for run in used.values()], CURVES if curves else ())
+    every = {
+        sweep: build_frames(
+            config,
+            [_row(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished],
+            history if sweep in chosen else no_curves(),
+            [run.name for run in runs if run.fingerprint not in finished],
+        )
+        for (sweep, config), runs in zip(configs.items(), planned.values(), strict=True)
+    }
     return StudyResults(
-        name=study.name,
-        uri=study.uri,
-        sweeps={
-            sweep: build_frames(
-                config,
-                [_row(run, used[run.fingerprint]) for run in runs if run.fingerprint in used],
-                history,
-                [run.name for run in runs if run.fingerprint not in used],
-            )
-            for (sweep, config), runs in zip(configs.items(), planned.values(), strict=True)
-        },
-        sweep_run_ids={sweep: found.run_id for sweep, found in chosen.items()},
+        study=study,
+        sweeps={sweep: every[sweep] for sweep in chosen},
+        every=every,
+        sweep_run_ids={sweep: tracked[sweep].run_id for sweep in chosen},
         runs=tuple(used.values()),
     )
 
@@ -114,3 +129,59 @@ def _config(sweep: str, definition: str) -> SweepConfig:
     if config.undecided:
         raise TrackingError(f"the study's definition of {sweep} has no arms")
     return config
+
+
+def as_records(results: StudyResults) -> list[dict[str, Any]]:
+    """Every sweep for programs: fractions in full precision; None where something is unknown."""
+    return [
+        {
+            "sweep": sweep,
+            "title": frames.config.title,
+            "arms": [_arm_record(frames, arm, results.every) for arm in frames.arms],
+            "claims": [
+                {
+                    **claim.model_dump(mode="json"),
+                    "verdict": None if verdict is None else verdict.word,
+                    "p_adjusted": None if verdict is None else _known(verdict.p_adjusted),
+                    "seeds_needed": None if verdict is None else verdict.seeds_needed,
+                    "contrast": None if verdict is None else _fields(verdict.contrast),
+                }
+                for claim, verdict in judge_claims(frames, results.every)
+            ],
+            "missing": list(frames.missing),
+        }
+        for sweep, frames in results.sweeps.items()
+    ]
+
+
+def as_table(results: StudyResults) -> pd.DataFrame:
+    """A row a run of a sweep: `sweep`, `arm`, `seed`, `run_id`, settings, metrics."""
+    return pd.concat(
+        [
+            frames.runs.assign(sweep=sweep)[["sweep", *frames.runs.columns]]
+            for sweep, frames in results.sweeps.items()
+            if len(frames.runs)
+        ],
+        ignore_index=True,
+    )
+
+
+def _arm_record(frames: SweepFrames, arm: Arm, sweeps: Mapping[str, SweepFrames]) -> dict[str, Any]:
+    place = standings(frames, "final_val_accuracy", sweeps)[arm.label]
+    found = {name: summary(frames, arm, name) for name in METRICS}
+    return {
+        "arm": arm.label,
+        "config": arm.config.model_dump(mode="json", exclude={"seed"}),
+        "best": place.best,
+        "tied": place.tied,
+        "seeds": [int(seed) for seed in frames.arm(arm.label)["seed"]],
+        "metrics": {name: _fields(summed) for name, summed in found.items() if summed.seeds},
+    }
+
+
+def _fields(record: Summary | Contrast) -> dict[str, Any]:
+    return {key: _known(value) for key, value in asdict(record).items()}
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

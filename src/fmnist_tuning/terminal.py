@@ -9,10 +9,11 @@ from typing import Final, Self
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fmnist_tuning.analysis import Summary, SweepFrames, standings, summary
+from fmnist_tuning.analysis import Summary, SweepFrames, judge_claims, standings, summary
 from fmnist_tuning.execution import (
     Blocked,
     Decided,
@@ -25,11 +26,11 @@ from fmnist_tuning.execution import (
     Results,
     Reused,
     Started,
-    SweepResults,
 )
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.records import EpochMetrics
+from fmnist_tuning.wording import outcome
 
 _WIDTH_OFF_TERMINAL = 120
 _MINUTE = 60
@@ -214,17 +215,14 @@ def _totals(plan: Preview) -> str:
 
 def print_results(out: Console, results: Results) -> None:
     """Print a table for each sweep of a plan."""
+    frames = {sweep.sweep.sweep: sweep.frames() for sweep in results.sweeps}
     for sweep in results.sweeps:
         if sweep.blocked:
             out.print(escape(f"{sweep.sweep.sweep}: not run: {sweep.blocked}"), soft_wrap=True)
-        else:
-            _print_arms(out, sweep)
-
-
-def _print_arms(out: Console, results: SweepResults) -> None:
-    out.print(arms_table(results.frames()))
-    for run, reason in results.failed:
-        out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
+            continue
+        out.print(arms_table(frames[sweep.sweep.sweep], frames))
+        for run, reason in sweep.failed:
+            out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
 
 
 _COLUMNS: Final = {
@@ -236,16 +234,16 @@ _COLUMNS: Final = {
 }
 
 
-def arms_table(frames: SweepFrames) -> Table:
-    """A row an arm: the mean over its seeds, and ± the standard deviation where there are more.
+def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames] | None = None) -> Table:
+    """A row an arm: the mean over its n seeds, and ± the standard deviation where n > 1.
 
     The best validation accuracy is marked with a star, and what the data cannot tell from it with
     a tilde.
     """
-    table = _table("", "arm", "seeds", *_COLUMNS, "params", "time", right=range(2, 10))
+    table = _table("", "arm", "n", *_COLUMNS, "params", "time", right=range(2, 10))
     table.title = escape(f"{frames.config.sweep}: {frames.config.title}")
     table.title_justify = "left"
-    places = standings(frames, "final_val_accuracy")
+    places = standings(frames, "final_val_accuracy", others)
     for arm in frames.arms:
         place = places[arm.label]
         summaries = {name: summary(frames, arm, name) for name in _COLUMNS.values()}
@@ -258,6 +256,29 @@ def arms_table(frames: SweepFrames) -> Table:
             duration(summary(frames, arm, "train_seconds").mean),
         )
     return table
+
+
+def print_study(
+    out: Console, sweeps: Mapping[str, SweepFrames], every: Mapping[str, SweepFrames]
+) -> None:
+    """Print each sweep's table, and the verdicts on its claims.
+
+    Args:
+        out: Where.
+        sweeps: Those to print, by id.
+        every: All of the study's, which claims may compare with.
+    """
+    for frames in sweeps.values():
+        if frames.arms:
+            out.print(arms_table(frames, every))
+        for claim, verdict in judge_claims(frames, every):
+            text = f"{claim.that}: {outcome(claim, verdict)}"
+            out.print(Padding(escape(text), (0, 0, 0, 2)))
+        if frames.missing:
+            total = len(frames.missing) + len(frames.runs)
+            text = f"{frames.config.sweep}: {len(frames.missing)} of {total} runs are not finished"
+            out.print(escape(text), style="yellow")
+        out.print()
 
 
 def duration(seconds: float) -> str:

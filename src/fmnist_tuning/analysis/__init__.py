@@ -1,25 +1,29 @@
 """Tidy frames to what may be concluded from them. Pure: no store, no files, no terminal."""
 
 from fmnist_tuning.analysis.combinations import predict_combinations
-from fmnist_tuning.analysis.contrasts import Contrast, Verdict, contrast, holm, interval, judge
+from fmnist_tuning.analysis.contrasts import (
+    EXACT_METRICS,
+    Contrast,
+    Verdict,
+    contrast,
+    holm,
+    interval,
+    judge,
+)
+from fmnist_tuning.analysis.factorial import Effect, confounds, factorial_effects
 from fmnist_tuning.analysis.frames import (
     CURVES,
-    Effect,
-    Standing,
     Summary,
     SweepFrames,
     build_frames,
-    compare,
-    confounds,
-    factorial_effects,
-    judge_claims,
     no_curves,
-    standings,
     summary,
 )
+from fmnist_tuning.analysis.judging import Standing, compare, judge_claims, standings, told_apart
 
 __all__ = [
     "CURVES",
+    "EXACT_METRICS",
     "Contrast",
     "Effect",
     "Standing",
@@ -39,4 +43,5 @@ __all__ = [
     "predict_combinations",
     "standings",
     "summary",
+    "told_apart",
 ]

@@ -48,16 +48,23 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    num_conv_layers: Annotated[int, Field(ge=1, le=8, description="convolution blocks")] = 2
+    num_conv_layers: Annotated[
+        int, Field(ge=1, le=8, title="depth", description="convolution blocks")
+    ] = 2
     conv_channels: tuple[Channels, ...] = Field(
-        default_factory=_channel_progression, description="output channels of each block"
+        default_factory=_channel_progression,
+        title="channels",
+        description="output channels of each block",
     )
     kernel_size: Annotated[int, Field(ge=1, le=27, description="odd edge length, pixels")] = 3
-    use_pooling: Annotated[bool, Field(description="2x2 max pooling in every block")] = True
-    use_batch_norm: Annotated[bool, Field(description="batch norm in every block")] = True
+    use_pooling: Annotated[bool, Field(title="max pooling", description="2x2, in every block")] = (
+        True
+    )
+    use_batch_norm: Annotated[bool, Field(title="batch norm", description="in every block")] = True
     dropout_rate: Annotated[float, Field(ge=0, lt=1, description="after each hidden layer")] = 0.5
     fc_units: Annotated[
-        tuple[Units, ...], Field(max_length=8, description="widths of the hidden linear layers")
+        tuple[Units, ...],
+        Field(max_length=8, title="hidden units", description="widths of the hidden linear layers"),
     ] = (128,)
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
     batch_size: Annotated[int, Field(ge=1, le=TRAIN_IMAGES)] = 64
@@ -150,6 +157,18 @@ class RunConfig(BaseModel):
 def format_value(value: object) -> str:
     """A setting as people and MLflow see it: `0.3`, `True`, `Adam`, `[32, 64]`."""
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def label_of(setting: str) -> str:
+    """A setting's name for people: `dropout rate`, `batch norm`."""
+    return RunConfig.model_fields[setting].title or setting.replace("_", " ")
+
+
+def label_of_value(value: object) -> str:
+    """A setting's value for people: `on`, `0.3`, `[32, 64]`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return format_value(value)
 
 
 def _literal(text: str) -> object:

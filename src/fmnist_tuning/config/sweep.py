@@ -88,7 +88,15 @@ class Claim(_Frozen):
 
 
 class Figure(_Frozen):
-    """The sweep's figure: its kind, the settings on its axes, the file it is written to."""
+    """The sweep's figure.
+
+    Attributes:
+        kind: `trend`: a line over the values of `x`. `comparison`: the values of `x` side by side.
+            `heatmap`: the grid of `x` and `y`, and how they interact. `ranking`: all arms in order.
+        x: A swept setting; not with `ranking`.
+        y: Another one, with `heatmap` alone.
+        file: Where it is written, in the folder of figures.
+    """
 
     kind: Literal["trend", "comparison", "heatmap", "ranking"]
     x: str | None = None
@@ -168,7 +176,11 @@ class SweepConfig(_Frozen):
             *self._problems_of_swept(),
         ]
         # Combinations are judged only when every value is right by itself: one mistake, one line.
-        raise_problems(problems or self._problems_of_arms() or self._problems_of_claims())
+        raise_problems(
+            problems
+            or self._problems_of_arms()
+            or [*self._problems_of_claims(), *self._problems_of_figure()]
+        )
         return self
 
     @property
@@ -267,6 +279,26 @@ class SweepConfig(_Frozen):
             if not (side == "versus" and claim.versus_sweep)
             and not any(arm.matches(selector) for arm in arms)
         ]
+
+    def _problems_of_figure(self) -> list[Problem]:
+        if self.figure is None or self.undecided:
+            return []
+        needed = {"ranking": (), "heatmap": ("x", "y")}.get(self.figure.kind, ("x",))
+        swept = ", ".join(self.swept)
+        problems = []
+        for axis in ("x", "y"):
+            setting = getattr(self.figure, axis)
+            if axis in needed and setting not in self.swept:
+                text = f"found {shown(setting)}, allowed with {self.figure.kind}: one of {swept}"
+                problems.append(Problem(("figure", axis), text))
+            elif axis not in needed and setting is not None:
+                problems.append(Problem(("figure", axis), f"is not for a {self.figure.kind}"))
+        if self.figure.kind == "heatmap" and not problems:
+            axes = {self.figure.x, self.figure.y}
+            if set(self.swept) != axes or len(axes) == 1:
+                text = f"a heatmap has room for two settings, x and y; this sweep varies {swept}"
+                problems.append(Problem(("figure", "kind"), text))
+        return problems
 
 
 def _run_config(settings: Settings) -> RunConfig:

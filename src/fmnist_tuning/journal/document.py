@@ -1,0 +1,207 @@
+"""The journal: its template filled from a study."""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from fmnist_tuning.analysis import told_apart
+from fmnist_tuning.config import Arm, RunConfig
+from fmnist_tuning.errors import JournalError
+from fmnist_tuning.journal import answers
+from fmnist_tuning.journal.blocks import read_blocks, replace_blocks
+from fmnist_tuning.journal.markdown import plain
+from fmnist_tuning.journal.section import ACCURACY, Section
+from fmnist_tuning.metrics import METRICS
+from fmnist_tuning.results import StudyResults
+from fmnist_tuning.wording import difference as worded
+from fmnist_tuning.wording import listed
+
+_TEMPLATE_SWEEPS = (
+    "exp1_dropout",
+    "exp2_batch_norm",
+    "exp3_conv_depth",
+    "exp4_pooling",
+    "exp5_interactions",
+    "exp6_combined",
+)
+_MANY = 8
+
+
+def read_text(path: Path) -> str | None:
+    """A journal's text as it stands, or None where there is no file.
+
+    Raises:
+        JournalError: When it cannot be read as text.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise JournalError(f"{path}: cannot be read: {reason}") from None
+
+
+def write_journal(results: StudyResults, present: str | None, path: Path) -> str:
+    """The journal's text: a new one, or the present one with its blocks written anew.
+
+    Args:
+        results: The whole study, with its curves.
+        present: The file as it is, or None where there is none.
+        path: Of the file, for messages.
+
+    Raises:
+        JournalError: When the present text's markers are damaged or missing.
+    """
+    fresh = _render(results)
+    if present is None:
+        return fresh
+    try:
+        return replace_blocks(present, read_blocks(fresh))
+    except JournalError as error:
+        raise JournalError(f"{path}: {error}") from None
+
+
+def difference(present: str, text: str, path: Path) -> str:
+    """What would change, as a unified diff."""
+    lines = difflib.unified_diff(
+        present.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "the study"
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _render(results: StudyResults) -> str:
+    sections = {
+        sweep: Section(frames, results.sweeps)
+        for sweep, frames in results.sweeps.items()
+        if frames.arms
+    }
+    environment = Environment(  # noqa: S701  Markdown, in which `plain` disarms what comes from outside
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string(
+        files(__package__).joinpath("template.md").read_text(encoding="utf-8")
+    )
+
+    def finding(sweep: str) -> str:
+        return sections[sweep].finding() if sweep in sections else "Not run yet."
+
+    def lesson(sweep: str) -> str:
+        return sections[sweep].lesson() if sweep in sections else "Not run yet."
+
+    def param(name: str) -> str:
+        return _values(results, name)
+
+    return template.render(
+        sections=defaultdict(lambda: None, sections),
+        more=[section for sweep, section in sections.items() if sweep not in _TEMPLATE_SWEEPS],
+        answers=answers,
+        finding=finding,
+        lesson=lesson,
+        param=param,
+        study=plain(results.study.name),
+        total_runs=_total(results),
+        started=_day(min(run.started for run in results.runs)),
+        completed=_day(max(run.ended for run in results.runs)),
+        author=_tags(results, "mlflow.user"),
+        python=_tags(results, "fmnist.python"),
+        torch=_tags(results, "fmnist.torch"),
+        mlflow=_tags(results, "fmnist.mlflow"),
+        device=_devices(results),
+        validated_on=_validated_on(results),
+        **_winner(sections),
+    )
+
+
+def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
+    """The configuration to take home: where there is a combination, one that fresh seeds judged."""
+    combined = [s for s in sections.values() if s.frames.config.combine is not None]
+    candidates = combined or list(sections.values())
+
+    def accuracy(section: Section) -> float:
+        by_seed = section.frames.by_seed([section.best_arm], ACCURACY)
+        return sum(by_seed.values()) / len(by_seed)
+
+    best = max(candidates, key=accuracy)
+    arm = best.best_arm
+    note = f"From `{best.sweep}`: {best.best()}"
+    return {
+        "winner": arm,
+        "winner_in": best,
+        "winner_note": note,
+        "winner_versus_base": _versus_base(best, arm, sections),
+    }
+
+
+def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
+    """The winner against what a person would have taken anyway: every setting at its default."""
+    sizes = {key: getattr(arm.config, key) for key in ("epochs", "train_size", "val_size")}
+    base = RunConfig(**sizes)
+    if arm.config == base:
+        return "It is the base configuration."
+    for section in sections.values():
+        for candidate in section.frames.arms:
+            if candidate.config == base:
+                found = best.compared_with(arm, section, candidate)
+                certain = told_apart(best.frames, ACCURACY, [found], best.others)[0]
+                return (
+                    f"{worded(METRICS[ACCURACY], found)} validation accuracy against "
+                    f"{candidate.label} of `{section.sweep}`: "
+                    + ("told apart." if certain else "not told apart.")
+                )
+    return ""
+
+
+def _total(results: StudyResults) -> str:
+    places = sum(len(frames.runs) for frames in results.sweeps.values())
+    count = len(results.runs)
+    text = f"{places} runs of {len(results.sweeps)} sweeps"
+    if places > count:
+        text += (
+            f", which are {count} trainings: runs of one configuration, seed and data are shared"
+        )
+    return text
+
+
+def _tags(results: StudyResults, tag: str) -> str:
+    return listed(sorted({plain(run.tags.get(tag, "unknown")) for run in results.runs}))
+
+
+def _devices(results: StudyResults) -> str:
+    return listed(
+        sorted(
+            {
+                plain(f"{run.device.upper()} ({run.tags.get('fmnist.processor', 'unknown')})")
+                for run in results.runs
+            }
+        )
+    )
+
+
+def _values(results: StudyResults, param: str) -> str:
+    """A setting's value, or all that occur, thousands with commas."""
+    found = {run.params.get(param, "unknown") for run in results.runs}
+    if not all(text.isascii() and text.isdigit() for text in found):
+        return listed(sorted(plain(text) for text in found))
+    numbers = sorted(map(int, found))
+    if len(numbers) > _MANY:
+        return f"{numbers[0]:,} to {numbers[-1]:,} ({len(numbers)} of them)"
+    return listed([str(n) if param == "seed" else f"{n:,}" for n in numbers])
+
+
+def _validated_on(results: StudyResults) -> str:
+    kinds = {run.params.get("validation", "test") for run in results.runs}
+    if kinds == {"test"}:
+        return "the test set: what was chosen by it looks a little too good"
+    if kinds == {"holdout"}:
+        return "held out of the training images"
+    return "some runs on the test set, some on images held out"
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
