@@ -204,7 +204,7 @@ def results(
     from fmnist_tuning import terminal
     from fmnist_tuning.results import as_records, as_table, read_study
 
-    found = read_study(experiment, tracking_uri, only=sweeps or (), curves=False)
+    found = read_study(experiment, tracking_uri, only=sweeps or ())
     if as_json:
         typer.echo(json.dumps(as_records(found), indent=2))
     elif as_csv:

@@ -50,7 +50,6 @@ def read_study(
     tracking_uri: str | None = None,
     *,
     only: Sequence[str] = (),
-    curves: bool = True,
 ) -> StudyResults:
     """Read a study's sweeps, each as it was last run.
 
@@ -61,7 +60,6 @@ def read_study(
         name: The study.
         tracking_uri: Its store, resolved as `Study.open` does.
         only: Ids of the sweeps asked for; none means all.
-        curves: Read the per-epoch metrics too.
 
     Raises:
         TrackingError: When there is no such study, sweep or finished run, or the store fails.
@@ -94,7 +92,7 @@ def read_study(
     if not used:
         what = f"of {', '.join(only)} in the study" if only else "in the study"
         raise TrackingError(f"there is no finished run {what} {name}; `fmnist run` trains some")
-    history = study.curves([run.run_id for run in used.values()], CURVES if curves else ())
+    history = study.curves([run.run_id for run in used.values()], CURVES)
     every = {
         sweep: build_frames(
             config,

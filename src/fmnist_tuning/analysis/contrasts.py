@@ -201,10 +201,15 @@ def seeds_needed(found: Contrast, margin: float) -> int | None:
     if reach <= 0:
         return None
     for seeds in range(max(found.seeds, 1) + 1, MAX_SEEDS + 1):
-        quantiles = _t(seeds - 1) + stats.t.ppf(POWER, seeds - 1)
-        if quantiles * found.deviation / math.sqrt(seeds) <= reach:
+        if _detectable(seeds) * found.deviation <= reach:
             return seeds
     return None
+
+
+@cache
+def _detectable(seeds: int) -> float:
+    """The difference that so many seeds see with the wanted power, in standard deviations."""
+    return float((_t(seeds - 1) + stats.t.ppf(POWER, seeds - 1)) / math.sqrt(seeds))
 
 
 @cache

@@ -1,0 +1,199 @@
+"""Sweeps' frames, made by hand: summaries, verdicts, standings, effects."""
+
+import math
+
+import pytest
+from studies import frames_of, sweep_of
+
+from fmnist_tuning.analysis import (
+    compare,
+    confounds,
+    factorial_effects,
+    judge_claims,
+    standings,
+    summary,
+    told_apart,
+)
+
+ACCURACY = "final_val_accuracy"
+DROPOUT = """
+sweep: one
+title: One
+grid: {dropout_rate: [0.0, 0.3, 0.7]}
+seeds: [0, 1, 2]
+claims:
+  - that: some is better than much
+    arm: {dropout_rate: [0.0, 0.3]}
+    versus: {dropout_rate: 0.7}
+    expect: higher
+    margin: 0.002
+"""
+FACTORIAL = """
+sweep: two
+title: Two
+grid: {dropout_rate: [0.3, 0.5], use_batch_norm: [true, false]}
+seeds: [0, 1, 2]
+"""
+LUCK = {0: 0.0, 1: 0.0011, 2: -0.0007, 1000: 0.0002, 1001: 0.0013}
+
+
+def by_dropout(levels):
+    """Accuracies by dropout rate, all seeds off by their own luck and a little noise."""
+
+    def accuracy(config):
+        noise = 0.0001 * ((config.seed * 7 + round(config.dropout_rate * 10)) % 3)
+        return levels[config.dropout_rate] + LUCK[config.seed] + noise
+
+    return accuracy
+
+
+def test_a_summary_over_seeds(tmp_path):
+    """Mean, sample deviation, t interval."""
+    frames = frames_of(sweep_of(DROPOUT, tmp_path), lambda c: 0.9 + 0.001 * c.seed)
+    found = summary(frames, frames.arms[0], ACCURACY)
+    assert (found.mean, found.deviation, found.seeds) == pytest.approx((0.901, 0.001, 3))
+    half = 4.302653 * 0.001 / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((0.901 - half, 0.901 + half))
+
+
+def test_one_seed_has_an_unknown_spread(tmp_path):
+    """NaN, not zero."""
+    frames = frames_of(sweep_of(DROPOUT, tmp_path), keep=lambda run: run.config.seed == 0)
+    found = summary(frames, frames.arms[0], ACCURACY)
+    assert found.seeds == 1
+    assert math.isnan(found.deviation)
+    assert math.isnan(found.low)
+    assert len(frames.missing) == 6
+    assert "dropout_rate=0.0 seed=1" in frames.missing
+
+
+def test_a_claim_over_several_arms(tmp_path):
+    """Their mean counts, seed by seed."""
+    levels = {0.0: 0.91, 0.3: 0.92, 0.7: 0.89}
+    frames = frames_of(sweep_of(DROPOUT, tmp_path), by_dropout(levels))
+    ((claim, verdict),) = judge_claims(frames, {})
+    assert claim.that == "some is better than much"
+    assert verdict.word == "supported"
+    assert verdict.contrast.difference == pytest.approx(0.025, abs=2e-4)
+    assert verdict.contrast.method == "paired t"
+
+
+def test_a_claim_without_its_runs_is_not_judged(tmp_path):
+    """Half a sweep makes no verdict."""
+    sweep = sweep_of(DROPOUT, tmp_path)
+    frames = frames_of(sweep, keep=lambda run: run.config.dropout_rate < 0.5)
+    assert judge_claims(frames, {})[0][1] is None
+
+
+def test_only_seeds_that_every_arm_of_a_side_has(tmp_path):
+    """A mean over two arms needs both of them."""
+    sweep = sweep_of(DROPOUT, tmp_path)
+    frames = frames_of(
+        sweep, keep=lambda run: not (run.config.seed == 2 and run.config.dropout_rate == 0.3)
+    )
+    found = compare(frames, {"dropout_rate": [0.0, 0.3]}, {"dropout_rate": 0.7}, ACCURACY)
+    assert found.seeds == 2
+    assert found.method == "Welch t"
+
+
+def test_a_claim_against_another_sweep(tmp_path):
+    """Fresh seeds against the old ones: Welch."""
+    one = frames_of(sweep_of(DROPOUT, tmp_path), by_dropout({0.0: 0.91, 0.3: 0.92, 0.7: 0.89}))
+    text = (
+        "sweep: six\ntitle: Six\narms: [{name: A, dropout_rate: 0.3}]\nseeds: [1000, 1001]\n"
+        "claims: [{that: A is better, arm: {name: A}, versus_sweep: one,\n"
+        "  versus: {dropout_rate: 0.7}, expect: higher, margin: 0.002}]\n"
+    )
+    six = frames_of(sweep_of(text, tmp_path), by_dropout({0.3: 0.92}))
+    ((_, verdict),) = judge_claims(six, {"one": one, "six": six})
+    assert verdict.word == "supported"
+    assert verdict.contrast.method == "Welch t"
+    assert judge_claims(six, {"six": six})[0][1] is None
+
+
+def test_the_best_arm_and_its_equals(tmp_path):
+    """Marked apart from what is certainly worse."""
+    levels = {0.0: 0.9190, 0.3: 0.9191, 0.7: 0.89}
+    frames = frames_of(sweep_of(DROPOUT, tmp_path), by_dropout(levels))
+    places = standings(frames, ACCURACY)
+    assert places["dropout_rate=0.3"].best
+    assert places["dropout_rate=0.0"].tied
+    assert not places["dropout_rate=0.7"].tied
+
+
+def test_with_one_seed_all_are_equals(tmp_path):
+    """Nothing can be told apart from the best."""
+    frames = frames_of(sweep_of(DROPOUT, tmp_path), keep=lambda run: run.config.seed == 0)
+    assert [place.tied for place in standings(frames, ACCURACY).values()].count(True) == 2
+
+
+def test_smaller_is_better_for_losses(tmp_path):
+    """The metric knows its direction."""
+    frames = frames_of(sweep_of(DROPOUT, tmp_path))
+    assert standings(frames, "overfitting_gap")["dropout_rate=0.7"].best
+
+
+def test_answers_agree_with_the_claims(tmp_path):
+    """A difference that a claim is about is certain exactly when the claim's verdict says so."""
+    text = FACTORIAL.replace("two", "t") + (
+        "claims:\n"
+        "  - {that: a, arm: {dropout_rate: 0.3}, versus: {dropout_rate: 0.5}, expect: higher,\n"
+        "     margin: 0.0}\n"
+        "  - {that: b, arm: {use_batch_norm: true}, versus: {use_batch_norm: false},\n"
+        "     expect: higher, margin: 0.0}\n"
+    )
+    for scale in (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008):
+
+        def accuracy(config, scale=scale):
+            noise = 0.0004 * ((config.seed * 5 + round(config.dropout_rate * 10)) % 3)
+            return 0.9 - scale * config.dropout_rate + LUCK[config.seed] * 0.3 + noise
+
+        frames = frames_of(sweep_of(text, tmp_path), accuracy)
+        for claim, verdict in judge_claims(frames, {}):
+            asked = compare(frames, claim.versus, claim.arm, ACCURACY)
+            certain = told_apart(frames, ACCURACY, [asked])[0]
+            assert certain == (verdict.p_adjusted < 0.05)
+
+
+def test_main_effects_and_interaction(tmp_path):
+    """Recovered from cell means that were made of them."""
+
+    def accuracy(config):
+        high, off = config.dropout_rate == 0.5, not config.use_batch_norm
+        return 0.92 - 0.01 * high - 0.02 * off - 0.004 * (high and off) + LUCK[config.seed]
+
+    effects = factorial_effects(frames_of(sweep_of(FACTORIAL, tmp_path), accuracy), ACCURACY)
+    found = {effect.name: effect.contrast.difference for effect in effects}
+    assert found == pytest.approx(
+        {
+            "dropout_rate: 0.5 − 0.3": -0.012,
+            "use_batch_norm: False − True": -0.022,
+            "dropout_rate × use_batch_norm": -0.004,
+        }
+    )
+    assert [effect.interaction for effect in effects] == [False, False, True]
+
+
+def test_no_effects_of_half_a_factorial(tmp_path):
+    """Without one cell nothing is said."""
+    sweep = sweep_of(FACTORIAL, tmp_path)
+    frames = frames_of(sweep, keep=lambda r: r.config.use_batch_norm or r.config.dropout_rate < 0.5)
+    assert factorial_effects(frames, ACCURACY) == []
+
+
+def test_pooling_is_confounded_with_size(tmp_path):
+    """Dropping it multiplies the parameters by 15."""
+    sweep = sweep_of("sweep: p\ntitle: P\ngrid: {use_pooling: [true, false]}\n", tmp_path)
+    (note,) = confounds(frames_of(sweep))
+    assert "6,442,954 parameters, 15.3 times the 421,834" in note
+    assert confounds(frames_of(sweep_of(DROPOUT, tmp_path))) == []
+
+
+def test_epochs_to_80_on_whole_epochs(tmp_path):
+    """The first epoch that ended at 80 % or more; unknown where none did."""
+    levels = {0.0: 0.85, 0.3: 0.81, 0.7: 0.5}
+    frames = frames_of(sweep_of(DROPOUT, tmp_path), lambda c: levels[c.dropout_rate])
+    means = frames.runs.groupby("arm")["val_epochs_to_80"].mean()
+    assert means["dropout_rate=0.0"] == 2
+    assert means["dropout_rate=0.3"] == 3
+    assert math.isnan(means["dropout_rate=0.7"])
