@@ -126,6 +126,28 @@ def fmnist(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
     return run
 
 
+@pytest.fixture
+def fmnist_here(monkeypatch, capsys) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same command line in this process: three seconds of imports less a call."""
+    from fmnist_tuning.cli import main
+
+    def run(*arguments: object):
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        monkeypatch.setattr(sys, "argv", ["fmnist", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+                signal.signal(number, handler)
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def _blank_store(tmp_path_factory) -> Path:
     from mlflow import MlflowClient

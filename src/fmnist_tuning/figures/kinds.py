@@ -74,7 +74,7 @@ def _along(frames: SweepFrames, x: str, *, joined: bool) -> Figure:
         colour = Look(VALIDATION, "o") if len(groups) == 1 else look
         if not joined:
             _join_seeds(left, frames, members, positions)
-        _draw(left, frames, ACCURACY, members, positions, colour, line=joined, label=name)
+        _draw(left, frames, ACCURACY, members, positions, colour, line=joined, label=name or None)
         if len(groups) == 1:
             _train_beside(right, frames, members, positions, line=joined)
         else:
@@ -126,7 +126,7 @@ def _heatmap(frames: SweepFrames, x: str, y: str) -> Figure:
         zip(looks(len(groups)), groups.items(), strict=True)
     ):
         positions = [scale.position(arm, index, len(groups)) for arm in members]
-        _draw(right, frames, ACCURACY, members, positions, look, line=True, label=name)
+        _draw(right, frames, ACCURACY, members, positions, look, line=True, label=name or None)
     scale.apply(right)
     right.set_ylabel(METRICS[ACCURACY].axis_label)
     _legend_above(right)
@@ -305,7 +305,8 @@ def _draw(  # noqa: PLR0917  a series is what, where and how
 
 
 def _legend_above(axes: Any) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
 
 def _join_seeds(

@@ -41,6 +41,7 @@ _RC: Final[dict[Any, Any]] = {
     "lines.linewidth": 1.5,
     "savefig.dpi": 200,
     "svg.hashsalt": "fmnist",
+    "text.parse_math": False,  # titles are people's words
 }
 
 # Okabe & Ito's palette, which stays distinct for the colour-blind, less its yellow, which paper
