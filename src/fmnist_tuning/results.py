@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from fmnist_tuning.analysis import (
     CURVES,
     Contrast,
+    Standing,
     Summary,
     SweepFrames,
     build_frames,
@@ -131,25 +132,7 @@ def _config(sweep: str, definition: str) -> SweepConfig:
 
 def as_records(results: StudyResults) -> list[dict[str, Any]]:
     """Every sweep for programs: fractions in full precision; None where something is unknown."""
-    return [
-        {
-            "sweep": sweep,
-            "title": frames.config.title,
-            "arms": [_arm_record(frames, arm, results.every) for arm in frames.arms],
-            "claims": [
-                {
-                    **claim.model_dump(mode="json"),
-                    "verdict": None if verdict is None else verdict.word,
-                    "p_adjusted": None if verdict is None else _known(verdict.p_adjusted),
-                    "seeds_needed": None if verdict is None else verdict.seeds_needed,
-                    "contrast": None if verdict is None else _fields(verdict.contrast),
-                }
-                for claim, verdict in judge_claims(frames, results.every)
-            ],
-            "missing": list(frames.missing),
-        }
-        for sweep, frames in results.sweeps.items()
-    ]
+    return [_sweep_record(frames, results.every) for frames in results.sweeps.values()]
 
 
 def as_table(results: StudyResults) -> pd.DataFrame:
@@ -164,8 +147,27 @@ def as_table(results: StudyResults) -> pd.DataFrame:
     )
 
 
-def _arm_record(frames: SweepFrames, arm: Arm, sweeps: Mapping[str, SweepFrames]) -> dict[str, Any]:
-    place = standings(frames, "final_val_accuracy", sweeps)[arm.label]
+def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict[str, Any]:
+    places = standings(frames, "final_val_accuracy", every)
+    return {
+        "sweep": frames.config.sweep,
+        "title": frames.config.title,
+        "arms": [_arm_record(frames, arm, places[arm.label]) for arm in frames.arms],
+        "claims": [
+            {
+                **claim.model_dump(mode="json"),
+                "verdict": None if verdict is None else verdict.word,
+                "p_adjusted": None if verdict is None else _known(verdict.p_adjusted),
+                "seeds_needed": None if verdict is None else verdict.seeds_needed,
+                "contrast": None if verdict is None else _fields(verdict.contrast),
+            }
+            for claim, verdict in judge_claims(frames, every)
+        ],
+        "missing": list(frames.missing),
+    }
+
+
+def _arm_record(frames: SweepFrames, arm: Arm, place: Standing) -> dict[str, Any]:
     found = {name: summary(frames, arm, name) for name in METRICS}
     return {
         "arm": arm.label,

@@ -1,7 +1,9 @@
 """A sweep's runs as tidy frames, and metrics over seeds."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Final
 
 import pandas as pd
@@ -52,12 +54,18 @@ class SweepFrames:
         Values that were not measured are left out.
         """
         labels = [arm.label for arm in arms]
-        chosen = self.runs[self.runs["arm"].isin(labels)]
-        if not len(chosen) or metric not in chosen:
+        if metric not in self.runs:
             return {}
-        groups = chosen.dropna(subset=[metric]).groupby("seed")[metric]
-        means = groups.mean()[groups.size() == len(labels)]
-        return {int(seed): float(value) for seed, value in means.items()}  # type: ignore[call-overload]
+        chosen = self.runs.loc[self.runs["arm"].isin(labels), ["seed", metric]].to_numpy(float)
+        by_seed: dict[int, list[float]] = {}
+        for seed, value in chosen:
+            if not math.isnan(value):
+                by_seed.setdefault(int(seed), []).append(value)
+        return {
+            seed: fmean(values)
+            for seed, values in sorted(by_seed.items())
+            if len(values) == len(labels)
+        }
 
 
 def build_frames(
@@ -120,7 +128,12 @@ class Summary:
 
 def summary(frames: SweepFrames, arm: Arm, metric: str) -> Summary:
     """A metric of an arm over the seeds that measured it."""
-    runs = frames.arm(arm.label)
-    values = runs[metric].dropna() if metric in runs else pd.Series(dtype=float)
-    low, high = interval(values.to_list())
-    return Summary(float(values.mean()), float(values.std(ddof=1)), low, high, len(values))
+    values = [*frames.by_seed([arm], metric).values()]
+    low, high = interval(values)
+    return Summary(
+        mean=fmean(values) if values else math.nan,
+        deviation=stdev(values) if len(values) > 1 else math.nan,
+        low=low,
+        high=high,
+        seeds=len(values),
+    )
