@@ -82,7 +82,11 @@ def synergy(it: Section) -> str:
     lines = [
         f"{plain(effect.name)}, by which one's effect on validation accuracy differs between the "
         f"other's levels, is {difference(METRICS[ACCURACY], effect.contrast)}: "
-        + ("told apart from zero" if certain else "not told apart from zero, no synergy is seen")
+        + (
+            "told apart from zero"
+            if certain
+            else "not told apart from zero, so that these runs show no synergy"
+        )
         for effect, certain in zip(found, apart, strict=True)
     ]
     return f"The interaction {'; '.join(lines)}."
