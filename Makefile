@@ -1,5 +1,6 @@
 # make run    train experiment 1 (ARGS="--set epochs=1" and the like go to `fmnist run`)
 # make test   run every test     (ARGS="-k data" and the like go to pytest)
+# make bench  fmnist beside a plain PyTorch script, on this machine (half an hour)
 # make check  formatting, lint, types and the fast tests, as before every commit
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/exp1_dropout.yaml
 ARGS   ?=
 
-.PHONY: run test check data lock clean
+.PHONY: run test check data bench lock clean
 
 run: $(VENV)/.ready data
 	@echo "==> fmnist run $(CONFIG) $(ARGS)"
@@ -24,6 +25,10 @@ check: $(VENV)/.ready
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow" $(ARGS)
+
+bench: $(VENV)/.ready data
+	@echo "==> benchmarks: leave the machine alone meanwhile"
+	@for part in one exp1 six; do $(BIN)/python benchmarks/compare.py $$part $(ARGS) || exit 1; done
 
 data: $(VENV)/.ready
 	@echo "==> Fashion-MNIST"
