@@ -68,13 +68,7 @@ def fill(sweeps: list[SweepConfig]) -> None:
     }
     rng, now = random.Random(0), 1_700_000_000_000
     for sweep in sweeps:
-        study.begin_sweep(
-            sweep.sweep,
-            title=sweep.title,
-            definition=sweep.model_dump_json(by_alias=True, exclude_defaults=True),
-            readable="",
-            data_digest=DIGEST,
-        )
+        study.begin_sweep(sweep, DIGEST)
         for run in runs_of(sweep, DIGEST):
             run_id = uuid.uuid4().hex
             own = (run_id, run.name, "LOCAL", "fmnist run", "", "me", "FINISHED", now, now + 1_000)

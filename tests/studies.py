@@ -106,13 +106,7 @@ def write_study(
     study = Study.open(tracking_uri=uri)
     written = set(study.finished_runs())
     for sweep in sweeps:
-        study.begin_sweep(
-            sweep.sweep,
-            title=sweep.title,
-            definition=sweep.model_dump_json(by_alias=True, exclude_defaults=True),
-            readable="",
-            data_digest=DIGEST,
-        )
+        study.begin_sweep(sweep, DIGEST)
         for run in filter(keep, runs_of(sweep, DIGEST)):
             if run.fingerprint in written:
                 continue

@@ -8,6 +8,7 @@ import pytest
 from conftest import TINY_RUN
 from servers import mlflow_server
 
+from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.tracking import Study
@@ -78,13 +79,12 @@ def test_a_run_is_written_and_read_in_every_store(store):
 def test_a_sweeps_definition_is_kept(store):
     """As tags, however long it is, and as sweep.yaml for people; a second time in the same run."""
     study = Study.open("definitions", store)
-    long = json.dumps({"title": "é" * 12_000})
-    for definition in ("{}", long, long):
-        run_id = study.begin_sweep(
-            "one", title="One", definition=definition, readable="title: x\n", data_digest="d"
-        )
+    short = SweepConfig(sweep="one", title="One", grid={"epochs": [1]})
+    long = short.model_copy(update={"title": "é" * 12_000})
+    for sweep in (short, long, long):
+        run_id = study.begin_sweep(sweep, "d")
         study.end_run(run_id, "FINISHED")
-        assert study.definition("one") == definition
+        assert SweepConfig.model_validate_json(study.definition("one")) == sweep
     client = client_of(study)
     assert len(client.search_runs([study.experiment_id])) == 1
     assert [file.path for file in client.list_artifacts(run_id)] == ["sweep.yaml"]

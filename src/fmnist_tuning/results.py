@@ -91,8 +91,10 @@ def read_study(
         if run.fingerprint in finished
     }
     if not used:
-        what = f"of {', '.join(only)} in the study" if only else "in the study"
-        raise TrackingError(f"there is no finished run {what} {name}; `fmnist run` trains some")
+        of = f" of {', '.join(only)}" if only else ""
+        raise TrackingError(
+            f"there is no finished run{of} in the study {name}; `fmnist run` trains some"
+        )
     history = study.curves([run.run_id for run in used.values()], CURVES)
     every = {
         sweep: build_frames(

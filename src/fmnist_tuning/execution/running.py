@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import version
 
-import yaml
-
 from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.data import DataFiles
 from fmnist_tuning.errors import ConfigError, TrackingError
@@ -114,7 +112,7 @@ class _Execution:
         plan = make_plan(sweeps, self._files.digest)
         failed: set[str] = set()
         for sweep in sweeps:
-            self._open_sweeps[sweep.sweep] = self._begin_sweep(sweep)
+            self._open_sweeps[sweep.sweep] = self._study.begin_sweep(sweep, self._files.digest)
         yield from self._reuse(plan)
         for event in self._train(plan):
             if isinstance(event, Failed):
@@ -131,16 +129,6 @@ class _Execution:
             # The store may be what failed; then this fails too, and the first error is the news.
             with contextlib.suppress(TrackingError):
                 self._study.end_run(run_id, "KILLED", "interrupted")
-
-    def _begin_sweep(self, sweep: SweepConfig) -> str:
-        definition = sweep.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return self._study.begin_sweep(
-            sweep.sweep,
-            title=f"{sweep.title}. {sweep.hypothesis}".strip(),
-            definition=sweep.model_dump_json(by_alias=True, exclude_defaults=True),
-            readable=yaml.safe_dump(definition, sort_keys=False, allow_unicode=True),
-            data_digest=self._files.digest,
-        )
 
     def _reuse(self, plan: Plan) -> Iterator[Event]:
         self._finished = {} if self._force else self._study.finished_runs()

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from fmnist_tuning.analysis import SweepFrames
 
 Format = Literal["png", "svg", "pdf"]
-FORMATS: Final = get_args(Format)
 
 WIDTH_INCHES: Final = 7.2
 """The text width of a page."""

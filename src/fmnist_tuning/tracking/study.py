@@ -4,27 +4,41 @@ A study is one MLflow experiment. Its runs are flat: one MLflow run a training (
 a sweep (kind `sweep`) that holds the sweep's definition.
 """
 
-import getpass
+import json
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
+import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 
+from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.records import EpochMetrics, RunOutcome
+from fmnist_tuning.tracking.provenance import context_tags
+from fmnist_tuning.tracking.runs import (
+    DATA,
+    FINGERPRINT,
+    KIND,
+    REASON,
+    SWEEPS,
+    TrackedRun,
+    TrackedSweep,
+    clipped,
+    definition_of,
+    definition_tags,
+    run_tags,
+    tracked_run,
+)
 from fmnist_tuning.tracking.stores import (
     artifact_location,
     check_reachable,
@@ -36,14 +50,6 @@ from fmnist_tuning.tracking.stores import (
 
 DEFAULT_STUDY: Final = "fashion_mnist_cnn_tuning"
 
-KIND: Final = "fmnist.kind"
-FINGERPRINT: Final = "fmnist.fingerprint"
-SWEEPS: Final = "fmnist.sweeps"
-DEVICE: Final = "fmnist.device"
-DATA: Final = "fmnist.data"
-REASON: Final = "fmnist.reason"
-DEFINITION: Final = "fmnist.definition"
-
 # Of MLflow's two ways to show an experiment, the one with the curves of trainings.
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -53,56 +59,6 @@ _PAGE: Final = 1_000  # MLflow's own limit to one answer of some servers
 _HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
 _HISTORY_VALUES: Final = 10_000_000
 _READERS: Final = 8
-_TAG_CHARACTERS: Final = 5_000  # of the 8,000 that MLflow keeps
-
-
-@dataclass(frozen=True, slots=True)
-class TrackedRun:
-    """A run as the store has it.
-
-    Attributes:
-        run_id: MLflow's id.
-        name: MLflow's run name.
-        fingerprint: What decided its result.
-        sweeps: Ids of the sweeps that use it.
-        params: Settings as text.
-        metrics: The latest value of each metric.
-        tags: `fmnist.*` and MLflow's own: who, with which versions, on what.
-        started: When, in seconds since the epoch.
-        ended: The same.
-    """
-
-    run_id: str
-    name: str
-    fingerprint: str
-    sweeps: tuple[str, ...]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    started: float
-    ended: float
-
-    @property
-    def device(self) -> str:
-        """The kind of device it was trained on."""
-        return self.tags.get(DEVICE, "")
-
-
-@dataclass(frozen=True, slots=True)
-class TrackedSweep:
-    """A sweep as the store has it.
-
-    Attributes:
-        run_id: MLflow's id of the sweep's own run.
-        sweep: The sweep's id.
-        definition: As JSON, as it was last run.
-        data_digest: Digest of the data that it ran on.
-    """
-
-    run_id: str
-    sweep: str
-    definition: str
-    data_digest: str
 
 
 class Study:
@@ -198,18 +154,20 @@ class Study:
 
     def finished_runs(self) -> dict[str, TrackedRun]:
         """The finished trainings by fingerprint; of several, the one that ended last."""
-        found = [_tracked(run) for run in self._search("run", "FINISHED")]
+        found = [tracked_run(run) for run in self._search("run", "FINISHED")]
         return {run.fingerprint: run for run in sorted(found, key=lambda run: run.ended)}
 
     def definition(self, sweep: str) -> str | None:
-        """The JSON that `begin_sweep` stored for a sweep, or None where it never ran."""
+        """The JSON that `begin_sweep` wrote of a sweep, or None where it never ran."""
         run = self._sweep_run(sweep)
-        return None if run is None else _definition(run)
+        return None if run is None else definition_of(run)
 
     def sweeps(self) -> list[TrackedSweep]:
         """Every sweep that was ever run, in the order of their ids."""
         found = [
-            TrackedSweep(run.info.run_id, run.info.run_name, _definition(run), run.data.tags[DATA])
+            TrackedSweep(
+                run.info.run_id, run.info.run_name, definition_of(run), run.data.tags[DATA]
+            )
             for run in self._search("sweep")
             if DATA in run.data.tags
         ]
@@ -262,43 +220,37 @@ class Study:
             for file in files:
                 self._client.log_artifact(run_id, str(file), folder)
 
-    def begin_sweep(
-        self, sweep: str, *, title: str, definition: str, readable: str, data_digest: str
-    ) -> str:
+    def begin_sweep(self, sweep: SweepConfig, data_digest: str) -> str:
         """Open the sweep's MLflow run, again if it exists, and write what the sweep is.
 
+        The definition is kept as YAML in the artefact `sweep.yaml`, for people, and as JSON in
+        tags, because a store's artefacts are lost when its folder moves, and its tags are not.
+
         Args:
-            sweep: The sweep's id, which names the run.
-            title: In words, shown as the run's description.
-            definition: The resolved sweep as JSON. Kept in tags, because a store's artefacts are
-                lost when its folder moves, and its tags are not.
-            readable: The same as YAML, kept as the artefact `sweep.yaml`.
+            sweep: With its arms decided.
             data_digest: Digest of the data it runs on.
 
         Returns:
             The MLflow run's id.
         """
-        chunks = [
-            definition[start : start + _TAG_CHARACTERS]
-            for start in range(0, len(definition), _TAG_CHARACTERS)
-        ]
+        settings = sweep.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         tags = {
             KIND: "sweep",
             DATA: data_digest,
-            DEFINITION: str(len(chunks)),
-            **{f"{DEFINITION}.{part}": chunk for part, chunk in enumerate(chunks)},
-            "mlflow.note.content": title,
+            **definition_tags(json.dumps(settings, ensure_ascii=False)),
+            "mlflow.note.content": f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
         with translated(self.uri):
-            run = self._sweep_run(sweep)
+            run = self._sweep_run(sweep.sweep)
             if run is None:
-                run_id = self._create(sweep, tags)
+                run_id = self._create(sweep.sweep, tags)
             else:
                 run_id = run.info.run_id
                 self._client.update_run(run_id, status="RUNNING")
-                self._client.log_batch(run_id, tags=_tags(tags))
+                self._client.log_batch(run_id, tags=run_tags(tags))
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "sweep.yaml"
+                readable = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
                 path.write_text(readable, encoding="utf-8")
                 self._client.log_artifact(run_id, str(path))
         return run_id
@@ -334,7 +286,7 @@ class Study:
         with translated(self.uri):
             if reason is not None:
                 note = {REASON: reason, "mlflow.note.content": f"{status}: {reason}"}
-                self._client.log_batch(run_id, tags=_tags(note))
+                self._client.log_batch(run_id, tags=run_tags(note))
             self._client.set_terminated(run_id, status)
 
     def add_sweeps(self, run: TrackedRun, sweeps: Sequence[str]) -> None:
@@ -346,7 +298,7 @@ class Study:
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         run = self._client.create_run(
-            self.experiment_id, run_name=name, tags={**_context_tags(), **_clipped(tags)}
+            self.experiment_id, run_name=name, tags={**context_tags(), **clipped(tags)}
         )
         run_id: str = run.info.run_id
         return run_id
@@ -374,56 +326,3 @@ class Study:
                 token = page.token
                 if not token:
                     return
-
-
-def _tracked(run: Any) -> TrackedRun:
-    tags = run.data.tags
-    return TrackedRun(
-        run_id=run.info.run_id,
-        name=run.info.run_name,
-        fingerprint=tags.get(FINGERPRINT, ""),
-        sweeps=tuple(filter(None, tags.get(SWEEPS, "").split(", "))),
-        params=run.data.params,
-        metrics=run.data.metrics,
-        tags=tags,
-        started=(run.info.start_time or 0) / 1000,
-        ended=(run.info.end_time or 0) / 1000,
-    )
-
-
-def _definition(sweep_run: Any) -> str:
-    tags = sweep_run.data.tags
-    return "".join(tags[f"{DEFINITION}.{part}"] for part in range(int(tags.get(DEFINITION, 0))))
-
-
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, value) for key, value in _clipped(tags).items()]
-
-
-def _clipped(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value[:_TAG_CHARACTERS] for key, value in tags.items()}
-
-
-@cache
-def _context_tags() -> dict[str, str]:
-    """Who, with what, and from which commit of the folder's repository, in MLflow's own names."""
-    tags = {"mlflow.source.name": "fmnist run", "mlflow.source.type": "LOCAL"}
-    try:
-        tags["mlflow.user"] = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user without a name
-        tags["mlflow.user"] = "unknown"
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-        tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
-    return tags
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
