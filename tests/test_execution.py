@@ -203,16 +203,25 @@ def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption
     assert statuses(study) == {"s": "KILLED", "dropout_rate=0.0 seed=0": "KILLED"}
 
 
-def test_images_that_change_under_a_plan(study, sweep_file, tmp_path):
-    """What is trained on is what was verified."""
+def test_images_that_vanish_under_a_plan(study, sweep_file, tmp_path):
+    """What is trained on is what was verified, in memory, whatever becomes of the files."""
     from conftest import write_data
 
     folder = write_data(tmp_path / "images")
     files = find(folder)
-    (folder / "t10k-labels-idx1-ubyte").unlink()
-    sweeps = load_sweeps([sweep_file(CROSSED)], SETTINGS)
-    with pytest.raises(Exception, match="is missing"):
-        list(execute(sweeps, study=study, files=files, jobs=1))
+    for path in folder.iterdir():
+        path.unlink()
+    sweeps = load_sweeps([sweep_file(DEPTH)], SETTINGS)
+    assert len(of(Finished, execute(sweeps, study=study, files=files, jobs=1))) == 2
+
+
+def test_tf32_without_a_gpu_fails_the_run(go, sweep_file):
+    """With the remedy; nothing is trained in another precision than was asked for."""
+    (failed,) = of(
+        Failed,
+        go(sweep_file("sweep: s\ntitle: S\narms: [{name: a, precision: tf32}]\n"), device="cpu"),
+    )
+    assert failed.reason == "precision tf32 needs a CUDA device; on a CPU, train in float32 or bf16"
 
 
 def test_the_preview_of_an_empty_study():

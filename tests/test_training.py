@@ -1,19 +1,24 @@
+import dataclasses
+
 import pytest
 import torch
 
 from fmnist_tuning import training
+from fmnist_tuning.data import SharedImages
 from fmnist_tuning.data.files import verify
 from fmnist_tuning.data.images import FashionMnist, Images, Split
 from fmnist_tuning.errors import DivergedError
 from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.training import Stream, build_model, build_optimizer, generator, train
+from fmnist_tuning.training.building import CAPTURABLE
+from fmnist_tuning.training.step import GraphedStep, TrainingStep
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def images(tiny_data):
-    data = FashionMnist.load(verify(tiny_data), CPU)
+    data = FashionMnist.load(SharedImages(verify(tiny_data)), CPU)
     return Images(data.train, data.test)
 
 
@@ -33,6 +38,19 @@ def finish(run) -> tuple[list[EpochMetrics], RunOutcome]:
             epochs.append(next(run))
         except StopIteration as stop:
             return epochs, stop.value
+
+
+def shallow(split: Split) -> dict[str, object]:
+    return {field.name: getattr(split, field.name) for field in dataclasses.fields(split)}
+
+
+def on_device(images: Images, device: torch.device) -> Images:
+    return Images(
+        *(
+            dataclasses.replace(s, images=s.images.to(device), labels=s.labels.to(device))
+            for s in (images.train, images.validation)
+        )
+    )
 
 
 def decisive(metrics: EpochMetrics) -> tuple[float, ...]:
@@ -94,28 +112,65 @@ def test_streams_are_independent():
     assert len(draws) == len(Stream)
 
 
-class CountingSplit(Split):
-    """A split that remembers how large its batches were."""
+class WatchedSplit(Split):
+    """A split that remembers which images were taken, batch by batch."""
 
-    def batches(self, size, order=None):
-        for batch in super().batches(size, order):
-            SIZES.append((order is not None, len(batch[1])))
-            yield batch
+    def at(self, chosen):
+        places = torch.arange(len(self))[chosen]
+        SEEN.append((isinstance(chosen, torch.Tensor), places.tolist()))
+        return super().at(chosen)
 
 
-SIZES: list[tuple[bool, int]] = []
+SEEN: list[tuple[bool, list[int]]] = []
 
 
 def test_every_image_is_used(images):
-    """The last partial batch is trained on, and validation sees all its images."""
-    SIZES.clear()
-    counted = Images(
-        CountingSplit(images.train.images, images.train.labels),
-        CountingSplit(images.validation.images, images.validation.labels),
-    )
-    finish(start(counted, epochs=1, batch_size=128)[1])
-    assert [size for trained, size in SIZES if trained] == [128, 128, 44]
-    assert sum(size for trained, size in SIZES if not trained) == 100 + 300
+    """Once an epoch in a new order, the last partial batch too; validation sees all of its own."""
+    SEEN.clear()
+    watched = Images(*(WatchedSplit(**shallow(s)) for s in (images.train, images.validation)))
+    finish(start(watched, epochs=2, batch_size=128)[1])
+    trained = [places for training, places in SEEN if training]
+    assert [len(places) for places in trained] == [128, 128, 44] * 2
+    first, second = ([*a, *b, *c] for a, b, c in (trained[:3], trained[3:]))
+    assert sorted(first) == sorted(second) == list(range(300))
+    assert first != second
+    assert sum(len(places) for training, places in SEEN if not training) == 2 * 100 + 300
+
+
+def test_the_tally_of_an_epoch_is_that_of_its_batches(images):
+    """Mean loss over images, not over batches; hits in the order in which they were trained on."""
+    model, _ = start(images)
+    optimizer = build_optimizer(model, "SGD", learning_rate=1e-9, weight_decay=0, momentum=0)
+    step = TrainingStep(model, images.train, optimizer)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(3))
+    model.train()
+    for module in model.modules():  # so that a batch's logits can be had again
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    model.dropout.eval()
+    step.begin_epoch(order)
+    for size in (128, 128, 44):
+        step(size)
+    pictures, labels = images.train.at(order)
+    with torch.no_grad():
+        logits = model(pictures)
+    expected = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert step.mean_loss() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(step.right(), logits.argmax(1) == labels)
+
+
+def test_bf16_trains_to_nearly_the_same_loss(images):
+    """Less precise and not the same; tf32 exists on CUDA devices only."""
+    losses = []
+    for precision in ("float32", "bf16"):
+        model, _ = start(images)
+        optimizer = build_optimizer(model, "Adam", learning_rate=0.01, weight_decay=0, momentum=0)
+        order = generator(0, Stream.ORDER)
+        run = train(model, images, optimizer, epochs=3, batch_size=32, order=order,
+                    precision=precision)  # fmt: skip
+        losses.append(finish(run)[0][-1].val_loss)
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.3)
 
 
 def test_the_final_train_accuracy_is_measured_in_evaluation_mode(images):
@@ -185,16 +240,34 @@ def test_momentum_and_weight_decay_reach_the_optimizer():
 def test_the_same_metrics_twice_on_a_gpu(images):
     """Bit for bit, on the same kind of device."""
     device = torch.device("cuda")
-    on_gpu = Images(
-        *(
-            Split(s.images.to(device), s.labels.to(device))
-            for s in (images.train, images.validation)
-        )
-    )
+    on_gpu = on_device(images, device)
     results = []
     for _ in range(2):
         model = build_model(0, device, conv_channels=(4, 8), fc_units=(16,))
         adam = build_optimizer(model, "Adam", learning_rate=0.01, weight_decay=0, momentum=0)
-        run = train(model, on_gpu, adam, epochs=2, batch_size=32, order=generator(0, Stream.ORDER))
+        run = train(model, on_gpu, adam, epochs=6, batch_size=32, order=generator(0, Stream.ORDER))
         results.append([decisive(metrics) for metrics in finish(run)[0]])
     assert results[0] == results[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", [*CAPTURABLE, "SGD"])
+def test_a_replayed_step_is_the_step(images, name):
+    """Six epochs as CUDA graphs, the partial batch's too, leave the weights that plain steps do."""
+    device = torch.device("cuda")
+    split = on_device(images, device).train
+    weights = []
+    for graphed in (True, False):
+        model = build_model(0, device, conv_channels=(4, 8), fc_units=(16,))
+        optimizer = build_optimizer(model, name, learning_rate=0.01, weight_decay=0, momentum=0)
+        step = TrainingStep(model, split, optimizer)
+        advance = GraphedStep(step) if graphed else step
+        order = generator(0, Stream.ORDER)
+        model.train()
+        for _ in range(6):
+            step.begin_epoch(torch.randperm(300, generator=order))
+            for size in [32] * 9 + [12]:
+                advance(size)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)

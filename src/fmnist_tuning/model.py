@@ -39,7 +39,16 @@ class ConvBlock(nn.Module):
         """(N, in_channels, H, W) → (N, out_channels, H, W), or half of H and W with pooling."""
         # ReLU is monotone, so it commutes with the maximum: pooling first computes the same
         # function and leaves ReLU a quarter of the pixels.
-        return F.relu(self.pool(self.norm(self.conv(x))), inplace=True)
+        return F.relu(self.pool(self.norm(self._convolved(x))), inplace=True)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        bias = self.conv.bias
+        assert bias is not None  # noqa: S101  Conv2d has one unless told otherwise
+        # Batch norm takes each channel's mean away, and any bias with it: the bias's gradient is
+        # zero, and summing the output's gradient to find that out would be a pass over all of it.
+        normalised = isinstance(self.norm, nn.BatchNorm2d)
+        bias = bias.detach() if normalised else bias
+        return F.conv2d(x, self.conv.weight, bias, padding=self.conv.padding)
 
 
 class SeededDropout(nn.Dropout):

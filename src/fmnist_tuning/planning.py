@@ -126,6 +126,15 @@ def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float
     return None if math.isnan(pace) else pace * _work(config)
 
 
+def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Runs by the arithmetic they cost, the most first, and in their order where it is equal.
+
+    Side by side, whatever is begun last should be short: else one worker trains on alone at the
+    end (R. L. Graham, Bounds on multiprocessing timing anomalies, 1969).
+    """
+    return sorted(runs, key=lambda run: -_work(run.config))
+
+
 def _work(config: RunConfig) -> int:
     # A backward pass costs about twice its forward pass; the training set is seen once more
     # at the end.

@@ -15,6 +15,7 @@ BASE_CHANNELS: Final = 32
 
 # torch.optim's own names, spelt out because importing torch here would slow every command down.
 Optimizer = Literal["Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
+Precision = Literal["float32", "tf32", "bf16"]
 OPTIMIZERS_WITH_MOMENTUM: Final = ("RMSprop", "SGD")
 
 # Bounds of the absurd, not of the useful: they keep a typing error from asking for a terabyte.
@@ -72,6 +73,9 @@ class RunConfig(BaseModel):
     optimizer: Annotated[Optimizer, Field(description="a class of torch.optim")] = "Adam"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1, description="SGD and RMSprop only")] = 0.0
+    precision: Annotated[
+        Precision, Field(description="of the arithmetic; tf32 on a CUDA device only")
+    ] = "float32"
     validation: Annotated[
         Literal["test", "holdout"], Field(description="the test set, or a part of the training set")
     ] = "test"

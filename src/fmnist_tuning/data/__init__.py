@@ -2,5 +2,6 @@
 
 from fmnist_tuning.data.fetching import fetch
 from fmnist_tuning.data.files import DEBIAN_FOLDER, DEFAULT_FOLDER, DataFiles, find
+from fmnist_tuning.data.sharing import SharedImages
 
-__all__ = ["DEBIAN_FOLDER", "DEFAULT_FOLDER", "DataFiles", "fetch", "find"]
+__all__ = ["DEBIAN_FOLDER", "DEFAULT_FOLDER", "DataFiles", "SharedImages", "fetch", "find"]

@@ -1,56 +1,56 @@
-"""The images as tensors on the device, normalised once, and served in seeded batches."""
+"""The images as tensors on the device: the parts that a run sees, normalised in batches."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist_tuning.data.files import CLASS_NAMES, DataFiles
+from fmnist_tuning.data.files import CLASS_NAMES
+from fmnist_tuning.data.sharing import SharedImages
 from fmnist_tuning.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images with their labels, on one device.
+    """Images with their labels, on one device; normalised as they are taken, a batch at a time.
+
+    Bytes are a quarter of what normalised images would take, and on a CPU the very memory that the
+    other workers read.
 
     Attributes:
-        images: (N, 1, 28, 28) float32, normalised.
+        images: (N, 1, 28, 28) uint8.
         labels: (N,) int64.
+        mean: Of the training set's pixels, on the scale from 0 to 1.
+        deviation: Their standard deviation.
     """
 
     images: Tensor
     labels: Tensor
+    mean: float
+    deviation: float
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, size: int, order: torch.Generator | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, `size` at a time and the rest in a last batch.
+    def at(self, chosen: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, 1, 28, 28) float32 and labels (B,) at the chosen positions."""
+        pixels = self.images[chosen].float()
+        return pixels.div_(255).sub_(self.mean).div_(self.deviation), self.labels[chosen]
 
-        Args:
-            size: Images a batch.
-            order: Generator on the CPU that shuffles them; without it they come as stored.
-        """
-        if order is None:
-            for start in range(0, len(self), size):
-                yield self.images[start : start + size], self.labels[start : start + size]
-            return
-        permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, as stored, `size` at a time and the rest in a last batch."""
         for start in range(0, len(self), size):
-            chosen = permutation[start : start + size]
-            yield self.images[chosen], self.labels[chosen]
+            yield self.at(slice(start, start + size))
 
     def take(self, chosen: Tensor) -> "Split":
         """The images at these positions; this very split where that is all of them."""
         if len(chosen) == len(self):
             return self
         chosen = chosen.to(self.labels.device)
-        return Split(self.images[chosen], self.labels[chosen])
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +70,20 @@ class FashionMnist:
     test: Split
 
     @classmethod
-    def load(cls, files: DataFiles, device: torch.device) -> "FashionMnist":
-        """Put all images on the device, normalised with the training set's mean and deviation."""
-        mean, deviation = pixel_statistics(files.train_images)
+    def load(cls, shared: SharedImages, device: torch.device) -> "FashionMnist":
+        """Put all images on the device; on a CPU they stay where they are."""
+        train_images, train_labels, test_images, test_labels = shared.arrays()
+        mean, deviation = pixel_statistics(train_images)
 
         def split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
-            pixels = torch.tensor(images, device=device).unsqueeze(1).float()
             return Split(
-                pixels.div_(255).sub_(mean).div_(deviation),
-                torch.tensor(labels, device=device).long(),
+                torch.from_numpy(images).unsqueeze(1).to(device),
+                torch.from_numpy(labels).to(device, torch.int64),
+                mean,
+                deviation,
             )
 
-        return cls(
-            split(files.train_images, files.train_labels),
-            split(files.test_images, files.test_labels),
-        )
+        return cls(split(train_images, train_labels), split(test_images, test_labels))
 
     def select(
         self,

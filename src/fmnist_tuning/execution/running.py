@@ -20,7 +20,7 @@ from fmnist_tuning.execution.events import (
     Started,
 )
 from fmnist_tuning.execution.workers import Taken, WorkerPool
-from fmnist_tuning.planning import Plan, PlannedRun, make_plan
+from fmnist_tuning.planning import Plan, PlannedRun, longest_first, make_plan
 from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.tracking import EndStatus, Study
 from fmnist_tuning.worker import Device, Environment, Failure
@@ -83,7 +83,7 @@ class _Execution:
         self._study = study
         self._files = files
         self._force = force
-        self._pool = WorkerPool(files.folder, files.digest, device, jobs)
+        self._pool = WorkerPool(files, device, jobs)
         self._open_runs: dict[str, str] = {}
         self._open_sweeps: dict[str, str] = {}
 
@@ -144,6 +144,8 @@ class _Execution:
         if not trainings:
             return
         environment = self._pool.start(len(trainings))
+        if len(self._pool) > 1:
+            trainings = longest_first(trainings)
         yield Ready(environment, len(self._pool), tuple(trainings))
         users = _users(plan)
         for run, message in self._pool.run(trainings):

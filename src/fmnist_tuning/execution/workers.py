@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from fmnist_tuning.data import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.records import EpochMetrics, RunOutcome
@@ -34,16 +35,17 @@ class WorkerPool:
     """Processes that stay warm for a whole plan.
 
     Args:
-        folder: The verified data folder, which every worker reads for itself.
-        data_digest: What it must still hold.
+        files: The verified images, which all workers share.
         device: Where to train.
         jobs: How many workers; None for one a core on a CPU and one on a GPU.
     """
 
-    def __init__(self, folder: Path, data_digest: str, device: Device, jobs: int | None) -> None:
-        self._arguments = (folder, data_digest, device)
+    def __init__(self, files: DataFiles, device: Device, jobs: int | None) -> None:
+        self._files = files
+        self._device: Device = device
         self._workers: list[_Worker] = []
         self._jobs = jobs
+        self._images: SharedImages | None = None  # not copied where there is nothing to train
         self.environment: Environment | None = None
 
     def start(self, trainings: int) -> Environment:
@@ -58,7 +60,7 @@ class WorkerPool:
         if self.environment is None:
             # Only a worker knows for certain what `auto` comes to; where no GPU can be, the others
             # need not wait for its word.
-            sure = self._jobs or (1 if _may_have_gpu(self._arguments[2]) else available_cores())
+            sure = self._jobs or (1 if _may_have_gpu(self._device) else available_cores())
             self._add_workers(min(sure, trainings))
             self.environment = self._workers[0].ready()
         automatic = available_cores() if self.environment.device == "cpu" else 1
@@ -67,7 +69,12 @@ class WorkerPool:
 
     def _add_workers(self, count: int) -> None:
         while len(self._workers) < count:
-            self._workers.append(_Worker(*self._arguments))
+            self._workers.append(self._new_worker())
+
+    def _new_worker(self) -> "_Worker":
+        if self._images is None:
+            self._images = SharedImages(self._files)
+        return _Worker(self._images, self._device)
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -99,7 +106,7 @@ class WorkerPool:
                 if not worker.process.is_alive():
                     self._workers.remove(worker)
                     if waiting:
-                        self._workers.append(_Worker(*self._arguments))
+                        self._workers.append(self._new_worker())
                 yield run, message
 
     def close(self) -> None:
@@ -113,13 +120,11 @@ class WorkerPool:
 
 
 class _Worker:
-    def __init__(self, folder: Path, data_digest: str, device: Device) -> None:
+    def __init__(self, images: SharedImages, device: Device) -> None:
         # A forked copy of a process with threads (MLflow has some) can deadlock; CUDA forbids it.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, folder, data_digest, device), daemon=True
-        )
+        self.process = context.Process(target=serve, args=(theirs, images, device), daemon=True)
         self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
         self.run: PlannedRun | None = None

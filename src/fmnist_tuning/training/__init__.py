@@ -1,0 +1,16 @@
+"""One run, from initial weights to its outcome: the mathematics, and nothing around it."""
+
+from fmnist_tuning.training.building import build_model, build_optimizer
+from fmnist_tuning.training.loop import Progress, epochs_to_accuracy, evaluate, train
+from fmnist_tuning.training.randomness import Stream, generator
+
+__all__ = [
+    "Progress",
+    "Stream",
+    "build_model",
+    "build_optimizer",
+    "epochs_to_accuracy",
+    "evaluate",
+    "generator",
+    "train",
+]

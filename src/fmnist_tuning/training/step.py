@@ -1,0 +1,125 @@
+"""One step of gradient descent, run as it is or replayed as a CUDA graph."""
+
+from collections import Counter
+from contextlib import AbstractContextManager
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from fmnist_tuning.config.run import Precision
+from fmnist_tuning.data.images import Split
+from fmnist_tuning.model import FashionCNN
+
+# What libraries set up on first use must not be caught in a graph.
+WARM_UP_STEPS: Final = 3
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Arithmetic in bfloat16 where it is asked for; weights and sums stay float32."""
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
+    )
+
+
+class TrainingStep:
+    """Trains on the next images of an epoch's order.
+
+    Whatever changes from step to step is a tensor that stays in its place, on the device: so a
+    recording of one step can be replayed as the next, and nothing waits for the host but once an
+    epoch.
+
+    Args:
+        model: The network, on the device of the images.
+        split: The training images.
+        optimizer: Over the network's parameters.
+        precision: Of the arithmetic; `tf32` is set outside, for the whole process.
+    """
+
+    def __init__(
+        self,
+        model: FashionCNN,
+        split: Split,
+        optimizer: torch.optim.Optimizer,
+        precision: Precision = "float32",
+    ) -> None:
+        self.model = model
+        self.split = split
+        self.optimizer = optimizer
+        self.precision = precision
+        self.device = split.labels.device
+        self._order = torch.arange(len(split), device=self.device)  # (N,)
+        self._right = torch.zeros(len(split), dtype=torch.bool, device=self.device)  # (N,)
+        self._done = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def begin_epoch(self, order: Tensor) -> None:
+        """Take the images in this order (N,) from now on."""
+        self._order.copy_(order)
+        self._done.zero_()
+        self._loss.zero_()
+
+    def __call__(self, size: int) -> None:
+        """Train on the next `size` images."""
+        places = self._done + torch.arange(size, device=self.device)
+        images, labels = self.split.at(self._order[places])  # (B, 1, 28, 28), (B,)
+        with autocast(self.device, self.precision):
+            logits = self.model(images)  # (B, 10)
+            loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self._loss += loss.detach() * size
+        self._right[places] = logits.detach().argmax(1) == labels
+        self._done += size
+
+    def mean_loss(self) -> float:
+        """Over the epoch's images so far."""
+        return float(self._loss.item() / self._done.item())
+
+    def right(self) -> Tensor:
+        """Which images of the epoch's order were classified rightly: (N,) bool on the CPU."""
+        return self._right.cpu()
+
+
+class GraphedStep:
+    """The same step as a CUDA graph: one launch instead of some fifty.
+
+    On a GPU, launches are what small networks spend their time on. Each batch size has a graph of
+    its own, an epoch's last, smaller batch too. The first few steps of each run as they are, and
+    train like all others.
+
+    Args:
+        step: The step to record.
+    """
+
+    def __init__(self, step: TrainingStep) -> None:
+        self._step = step
+        self._stream = torch.cuda.Stream(step.device)  # type: ignore[no-untyped-call]
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._seen: Counter[int] = Counter()
+
+    def __call__(self, size: int) -> None:
+        """Train on the next `size` images."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            if self._seen[size] < WARM_UP_STEPS:
+                self._step(size)
+            else:
+                if size not in self._graphs:
+                    self._graphs[size] = self._recorded(size)
+                self._graphs[size].replay()
+        self._seen[size] += 1
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def _recorded(self, size: int) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        generator = self._step.model.dropout.generator
+        if generator is not None:  # its position must advance with every replay
+            graph.register_generator_state(generator)
+        # Gradients are made anew by every recorded step, in the graph's own memory.
+        self._step.optimizer.zero_grad()
+        with torch.cuda.graph(graph, stream=self._stream):
+            self._step(size)
+        return graph
