@@ -171,12 +171,12 @@ def start_fmnist(tmp_path, tiny_data) -> Iterator[Callable[..., subprocess.Popen
     """Starts the real command line and leaves it running; ends it with the test."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "fmnist_tuning", *map(str, arguments)],
                 cwd=tmp_path,
-                env={**os.environ, "FMNIST_DATA_DIR": str(tiny_data)},
+                env={**os.environ, "FMNIST_DATA_DIR": str(tiny_data), **(env or {})},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

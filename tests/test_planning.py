@@ -3,14 +3,15 @@ import itertools
 import pytest
 from conftest import ROOT
 
-from fmnist_tuning.config import RunConfig, load_sweeps
+from fmnist_tuning.config import RunConfig, SweepConfig, load_sweeps
 from fmnist_tuning.planning import (
-    longest_first,
     estimate_seconds,
     fingerprint,
+    longest_first,
     make_plan,
     multiply_adds,
     parameter_count,
+    runs_of,
 )
 
 
@@ -50,6 +51,7 @@ def test_a_fingerprint_holds_everything_that_decides():
         "num_conv_layers": 3, "conv_channels": (32, 65), "kernel_size": 5, "use_pooling": False,
         "use_batch_norm": False, "dropout_rate": 0.4, "fc_units": (127,), "epochs": 11,
         "batch_size": 65, "learning_rate": 0.002, "optimizer": "AdamW", "weight_decay": 0.1,
+        "precision": "bf16",
         "validation": "holdout", "train_size": 59_999, "val_size": 9_999, "seed": 1,
     }  # fmt: skip
     changed = [RunConfig(**{key: value}) for key, value in other.items()]

@@ -50,6 +50,9 @@ Jobs = Annotated[
     str, typer.Option(metavar="auto|N", help="Runs at a time; auto is one a core, or one on a GPU.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Train again what is finished already.")]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; default: go on.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 
@@ -90,6 +93,7 @@ def run(
     tracking_uri: TrackingUri = None,
     data_dir: DataDir = None,
     force: Force = False,
+    fail_fast: FailFast = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -113,7 +117,15 @@ def run(
         },
     )
     results = Results(sweeps)
-    events = execute(sweeps, study=study, files=files, device=device, jobs=workers, force=force)
+    events = execute(
+        sweeps,
+        study=study,
+        files=files,
+        device=device,
+        jobs=workers,
+        force=force,
+        fail_fast=fail_fast,
+    )
     with closing(events), terminal.RunDisplay(out) as display:
         for event in events:
             results.add(event)
@@ -303,5 +315,6 @@ def _jobs(text: str) -> int | None:
     raise FmnistError(f"--jobs: found {text!r}, allowed: auto, or a number from 1 to 256")
 
 
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # the second time ends it at once; workers follow
     raise Interrupted

@@ -7,7 +7,8 @@ FmnistError             exit code 2: usage, configuration, data or tracking stor
 ├── TrackingError       the MLflow store cannot be opened, read or written
 ├── JournalError        a journal whose markers are damaged or missing
 └── TrainingError       exit code 1: one run failed; the others go on
-    └── DivergedError   its loss became NaN or infinite
+    ├── DivergedError   its loss became NaN or infinite
+    └── CheckpointError a checkpoint that is damaged or cannot be written
 """
 
 
@@ -71,3 +72,7 @@ class DivergedError(TrainingError):
             f"the loss is not a finite number in epoch {epoch}; the likeliest cause is a "
             f"learning rate that is too high ({learning_rate:g}): try a tenth of it"
         )
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint that is damaged, another run's, or cannot be written."""

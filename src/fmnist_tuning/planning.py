@@ -17,6 +17,10 @@ TRAINING_SEMANTICS: Final = 1
 (another initialisation, another metric), and finished runs will no longer be reused for new ones.
 """
 
+# Settings that came after the first studies, with the value that those were run with: they count
+# only where they differ, so that what was trained before them is still found.
+_LATER_SETTINGS: Final = {"precision": "float32"}
+
 CLASSES: Final = 10
 
 
@@ -80,7 +84,11 @@ def runs_of(sweep: SweepConfig, data_digest: str) -> list[PlannedRun]:
 
 def fingerprint(config: RunConfig, data_digest: str) -> str:
     """Hash of everything that decides a run's result, 16 hexadecimal digits."""
-    decisive = [config.model_dump(mode="json"), data_digest, TRAINING_SEMANTICS]
+    settings = config.model_dump(mode="json")
+    for key, before in _LATER_SETTINGS.items():
+        if settings[key] == before:
+            del settings[key]
+    decisive = [settings, data_digest, TRAINING_SEMANTICS]
     text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

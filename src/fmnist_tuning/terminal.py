@@ -15,6 +15,7 @@ from rich.table import Table
 
 from fmnist_tuning.analysis import Summary, SweepFrames, judge_claims, standings, summary
 from fmnist_tuning.execution import (
+    Abandoned,
     Blocked,
     Decided,
     EpochEnded,
@@ -23,9 +24,12 @@ from fmnist_tuning.execution import (
     Finished,
     Preview,
     Ready,
+    Restarted,
     Results,
+    Resumed,
     Reused,
     Started,
+    Waiting,
 )
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.planning import PlannedRun
@@ -97,6 +101,8 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self._show_ready(event)
             case Started(run):
                 self._show_started(run)
+            case Resumed() | Restarted() | Waiting() | Abandoned():
+                self._show_recovery(event)
             case EpochEnded(run, metrics):
                 self._show_epoch(run, metrics)
             case Finished(run) | Failed(run):
@@ -137,6 +143,20 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             )
         else:
             self._line(f"{_title(run)}: started")
+
+    def _show_recovery(self, event: Resumed | Restarted | Waiting | Abandoned) -> None:
+        match event:
+            case Resumed(run, epochs):
+                self._line(f"{_title(run)}: goes on after epoch {epochs}/{run.config.epochs}")
+                if self._bars and self._plan_bar is not None:
+                    self._bars.advance(self._run_bars[run.fingerprint], epochs)
+                    self._bars.advance(self._plan_bar, epochs)
+            case Restarted(run, reason):
+                self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
+            case Waiting(run):
+                self._line(f"{_title(run)}: another command trains it; waiting for its result")
+            case Abandoned(name):
+                self._line(f"{name}: nobody was at work on it any more; marked KILLED")
 
     def _show_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
         figures = (

@@ -5,21 +5,30 @@ tables, no terminal. The parent imports this file too, and needs no torch: that 
 """
 
 import ctypes
+import multiprocessing
+import os
 import platform
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fmnist_tuning.config import RunConfig
 from fmnist_tuning.config.run import Precision
 from fmnist_tuning.data import SharedImages
-from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.errors import CheckpointError, FmnistError
 from fmnist_tuning.records import EpochMetrics, RunOutcome
+from fmnist_tuning.writing import write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from fmnist_tuning.model import FashionCNN
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -36,10 +45,46 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A run that could not be finished, or a worker that could not start."""
+class Task:
+    """A run to train.
+
+    Attributes:
+        config: Its configuration.
+        checkpoint: The file that each epoch leaves, and from which the run goes on if it is there.
+    """
+
+    config: RunConfig
+    checkpoint: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The run goes on after these epochs."""
+
+    history: tuple[EpochMetrics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """The run's checkpoint cannot be used, and is kept under another name: it starts over."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that could not be finished, or a worker that could not start.
+
+    Attributes:
+        reason: For people.
+        hopeless: Whether going on from the checkpoint would fail in the same way.
+    """
+
+    reason: str
+    hopeless: bool = False
+
+
+Message = EpochMetrics | Restored | SetAside | RunOutcome | Failure
 
 
 def serve(connection: Connection, images: SharedImages, device: Device) -> None:
@@ -48,6 +93,7 @@ def serve(connection: Connection, images: SharedImages, device: Device) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore")
+    _end_with_parent()
     _keep_freed_memory()
     try:
         trainer = _Trainer(images, device)
@@ -57,8 +103,8 @@ def serve(connection: Connection, images: SharedImages, device: Device) -> None:
     try:
         connection.send(trainer.environment)
         while True:
-            config = connection.recv()
-            for message in trainer.messages(config):
+            task = connection.recv()
+            for message in trainer.messages(task):
                 connection.send(message)
     except (EOFError, OSError):
         return  # the parent is gone, or has closed the pipe: there is nobody to train for
@@ -94,20 +140,21 @@ class _Trainer:
             python=platform.python_version(),
         )
 
-    def messages(self, config: RunConfig) -> Iterator[EpochMetrics | RunOutcome | Failure]:
+    def messages(self, task: Task) -> Iterator[Message]:
         """Train one run; whatever goes wrong is a message too."""
         try:
-            outcome = yield from self._training(config)
+            outcome = yield from self._training(task)
         except FmnistError as error:
-            yield Failure(str(error))
+            yield Failure(str(error), hopeless=not isinstance(error, CheckpointError))
         except Exception as error:  # noqa: BLE001  an arm that fails must not end the others
             yield Failure(f"{type(error).__name__}: {error}")
         else:
             yield outcome
 
-    def _training(self, config: RunConfig) -> Generator[EpochMetrics, None, RunOutcome]:
+    def _training(self, task: Task) -> Generator[Message, None, RunOutcome]:
         from fmnist_tuning import training  # noqa: PLC0415
 
+        config = task.config
         self._set_precision(config.precision)
         images = self._data.select(
             train_size=config.train_size,
@@ -115,6 +162,43 @@ class _Trainer:
             holdout_size=config.holdout_size if config.validation == "holdout" else None,
             generator=training.generator(config.seed, training.Stream.SUBSET),
         )
+        built = self._built(config)
+        progress = training.Progress()
+        if task.checkpoint.is_file():
+            try:
+                progress = training.unpack(_read(task.checkpoint), *built)
+                yield Restored(tuple(progress.history))
+            except CheckpointError as error:
+                aside = task.checkpoint.with_suffix(".damaged")
+                task.checkpoint.replace(aside)
+                yield SetAside(f"{error}: set aside as {aside}")
+                built = self._built(config)
+        model, optimizer, order = built
+        epochs = training.train(
+            model,
+            images,
+            optimizer,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            order=order,
+            precision=config.precision,
+            progress=progress,
+        )
+        while True:
+            try:
+                metrics = next(epochs)
+            except StopIteration as end:
+                outcome: RunOutcome = end.value
+                return outcome
+            # First the checkpoint, then the news: what is in MLflow need never be trained again.
+            _write(task.checkpoint, training.pack(*built, progress))
+            yield metrics
+
+    def _built(
+        self, config: RunConfig
+    ) -> "tuple[FashionCNN, torch.optim.Optimizer, torch.Generator]":
+        from fmnist_tuning import training  # noqa: PLC0415
+
         model = training.build_model(
             config.seed,
             self._device,
@@ -132,15 +216,7 @@ class _Trainer:
             weight_decay=config.weight_decay,
             momentum=config.momentum,
         )
-        return training.train(
-            model,
-            images,
-            optimizer,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            order=training.generator(config.seed, training.Stream.ORDER),
-            precision=config.precision,
-        )
+        return model, optimizer, training.generator(config.seed, training.Stream.ORDER)
 
     def _set_precision(self, precision: Precision) -> None:
         import torch  # noqa: PLC0415
@@ -151,6 +227,35 @@ class _Trainer:
             )
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"its checkpoint cannot be read ({error.strerror})") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(path, content)
+    except FmnistError as error:
+        raise CheckpointError(
+            f"{error}; the last good checkpoint stands, and the same command goes on from it"
+        ) from None
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent has gone, even in mid-epoch: somebody else may take the run up."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _keep_freed_memory() -> None:

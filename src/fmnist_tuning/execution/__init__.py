@@ -1,6 +1,7 @@
 """The one join: a plan's runs are reused or trained, and tracked."""
 
 from fmnist_tuning.execution.events import (
+    Abandoned,
     Blocked,
     Decided,
     EpochEnded,
@@ -8,8 +9,11 @@ from fmnist_tuning.execution.events import (
     Failed,
     Finished,
     Ready,
+    Restarted,
+    Resumed,
     Reused,
     Started,
+    Waiting,
 )
 from fmnist_tuning.execution.preview import Preview, preview
 from fmnist_tuning.execution.results import Results, SweepResults
@@ -17,6 +21,7 @@ from fmnist_tuning.execution.running import execute
 from fmnist_tuning.worker import Device
 
 __all__ = [
+    "Abandoned",
     "Blocked",
     "Decided",
     "Device",
@@ -26,10 +31,13 @@ __all__ = [
     "Finished",
     "Preview",
     "Ready",
+    "Restarted",
     "Results",
+    "Resumed",
     "Reused",
     "Started",
     "SweepResults",
+    "Waiting",
     "execute",
     "preview",
 ]

@@ -34,6 +34,36 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run that was broken off goes on after so many epochs."""
+
+    run: PlannedRun
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A run that was broken off starts over, because its checkpoint cannot be used."""
+
+    run: PlannedRun
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Another command trains this run; its result will be this one's too."""
+
+    run: PlannedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A run that the store took to be at work, and nobody was: now marked KILLED."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class EpochEnded:
     """A run has one more epoch behind it."""
 
@@ -72,4 +102,17 @@ class Blocked:
     reason: str
 
 
-Event = Reused | Ready | Started | EpochEnded | Finished | Failed | Decided | Blocked
+Event = (
+    Reused
+    | Ready
+    | Started
+    | Resumed
+    | Restarted
+    | Waiting
+    | Abandoned
+    | EpochEnded
+    | Finished
+    | Failed
+    | Decided
+    | Blocked
+)

@@ -9,9 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,8 @@ from typing import Any
 from fmnist_tuning.data import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.planning import PlannedRun
-from fmnist_tuning.records import EpochMetrics, RunOutcome
-from fmnist_tuning.worker import Device, Environment, Failure, serve
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A worker begins the run."""
-
-
-Message = Taken | EpochMetrics | RunOutcome | Failure
+from fmnist_tuning.records import RunOutcome
+from fmnist_tuning.worker import Device, Environment, Failure, Message, Task, serve
 
 
 class WorkerPool:
@@ -79,35 +69,40 @@ class WorkerPool:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def run(self, trainings: Sequence[PlannedRun]) -> Iterator[tuple[PlannedRun, Message]]:
-        """Train every run, and yield each message of each worker as it comes.
+    @property
+    def idle(self) -> int:
+        """How many workers have nothing to do."""
+        return sum(worker.run is None for worker in self._workers)
 
-        A run whose worker dies yields a `Failure`; a new worker takes its place.
+    @property
+    def busy(self) -> bool:
+        """Whether any worker trains."""
+        return self.idle < len(self)
+
+    def take(self, run: PlannedRun, checkpoint: Path) -> None:
+        """Give a run to an idle worker."""
+        worker = next(worker for worker in self._workers if worker.run is None)
+        worker.take(run, Task(run.config, checkpoint))
+
+    def messages(self, timeout: float) -> Iterator[tuple[PlannedRun, Message]]:
+        """What the workers have to say, or nothing after so many seconds.
+
+        A run whose worker has died yields a `Failure`, and a new worker takes its place.
         """
-        waiting = deque(trainings)
-        while True:
-            for worker in self._workers:
-                if waiting and worker.run is None:
-                    worker.take(waiting.popleft())
-                    assert worker.run is not None  # noqa: S101  just taken
-                    yield worker.run, Taken()
-            busy = {worker.connection: worker for worker in self._workers if worker.run is not None}
-            if not busy:
-                return
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)  # noqa: S101  only such are waited for
-                worker = busy[connection]
-                assert worker.run is not None  # noqa: S101
-                run, message = worker.run, worker.receive()
-                if isinstance(message, Environment):
-                    continue
-                if isinstance(message, (RunOutcome, Failure)):
-                    worker.run = None
-                if not worker.process.is_alive():
-                    self._workers.remove(worker)
-                    if waiting:
-                        self._workers.append(self._new_worker())
-                yield run, message
+        busy = {worker.connection: worker for worker in self._workers if worker.run is not None}
+        for connection in wait(list(busy), timeout):
+            assert isinstance(connection, Connection)  # noqa: S101  only such are waited for
+            worker = busy[connection]
+            assert worker.run is not None  # noqa: S101
+            run, message = worker.run, worker.receive()
+            if isinstance(message, Environment):
+                continue
+            if isinstance(message, (RunOutcome, Failure)):
+                worker.run = None
+            if not worker.process.is_alive():
+                self._workers.remove(worker)
+                self._workers.append(self._new_worker())
+            yield run, message
 
     def close(self) -> None:
         """End every worker at once, whatever it is doing."""
@@ -135,10 +130,10 @@ class _Worker:
             return message
         raise FmnistError(message.reason)
 
-    def take(self, run: PlannedRun) -> None:
+    def take(self, run: PlannedRun, task: Task) -> None:
         self.run = run
         with contextlib.suppress(OSError):  # it died while idle: the next receive says how
-            self.connection.send(run.config)
+            self.connection.send(task)
 
     def receive(self) -> Any:
         try:

@@ -12,6 +12,8 @@ SWEEPS: Final = "fmnist.sweeps"
 DEVICE: Final = "fmnist.device"
 DATA: Final = "fmnist.data"
 REASON: Final = "fmnist.reason"
+OWNER: Final = "fmnist.owner"
+HEARTBEAT: Final = "fmnist.heartbeat"
 DEFINITION: Final = "fmnist.definition"
 
 _TAG_CHARACTERS: Final = 5_000  # of the 8,000 that MLflow keeps
@@ -50,6 +52,31 @@ class TrackedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A training, or a sweep's own run, that is not FINISHED.
+
+    Attributes:
+        run_id: MLflow's id.
+        name: MLflow's run name.
+        kind: `run` or `sweep`.
+        fingerprint: Of a training.
+        status: MLflow's word for what became of it.
+        owner: The command that made it or took it up last.
+        heartbeat: A text that changes for as long as that command lives.
+        tags: All of them.
+    """
+
+    run_id: str
+    name: str
+    kind: str
+    fingerprint: str
+    status: str
+    owner: str
+    heartbeat: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedSweep:
     """A sweep as the store has it.
 
@@ -79,6 +106,21 @@ def tracked_run(run: Any) -> TrackedRun:
         tags=tags,
         started=(run.info.start_time or 0) / 1000,
         ended=(run.info.end_time or 0) / 1000,
+    )
+
+
+def open_run(run: Any) -> OpenRun:
+    """An unfinished run, of MLflow's."""
+    tags = run.data.tags
+    return OpenRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        kind=tags.get(KIND, ""),
+        fingerprint=tags.get(FINGERPRINT, ""),
+        status=run.info.status,
+        owner=tags.get(OWNER, ""),
+        heartbeat=tags.get(HEARTBEAT, ""),
+        tags=tags,
     )
 
 

@@ -20,6 +20,8 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
+    # A server may be away for half a minute; after that we say so, and the checkpoints stand.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
 }.items():
     os.environ.setdefault(_name, _value)
 warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
@@ -84,6 +86,12 @@ def local_path(uri: str) -> Path | None:
     if is_file_store(uri):
         return Path(uri)
     return None
+
+
+def state_folder(uri: str) -> Path:
+    """Where the commands on a store keep checkpoints and locks: beside it, or here for servers."""
+    place = local_path(uri)
+    return (Path() if place is None else place.parent).absolute() / ".fmnist"
 
 
 def artifact_location(uri: str, name: str) -> str | None:

@@ -28,14 +28,18 @@ from fmnist_tuning.tracking.provenance import context_tags
 from fmnist_tuning.tracking.runs import (
     DATA,
     FINGERPRINT,
+    HEARTBEAT,
     KIND,
+    OWNER,
     REASON,
     SWEEPS,
+    OpenRun,
     TrackedRun,
     TrackedSweep,
     clipped,
     definition_of,
     definition_tags,
+    open_run,
     run_tags,
     tracked_run,
 )
@@ -45,6 +49,7 @@ from fmnist_tuning.tracking.stores import (
     is_file_store,
     local_path,
     resolve,
+    state_folder,
     translated,
 )
 
@@ -220,7 +225,7 @@ class Study:
             for file in files:
                 self._client.log_artifact(run_id, str(file), folder)
 
-    def begin_sweep(self, sweep: SweepConfig, data_digest: str) -> str:
+    def begin_sweep(self, sweep: SweepConfig, data_digest: str, owner: str = "") -> str:
         """Open the sweep's MLflow run, again if it exists, and write what the sweep is.
 
         The definition is kept as YAML in the artefact `sweep.yaml`, for people, and as JSON in
@@ -229,6 +234,7 @@ class Study:
         Args:
             sweep: With its arms decided.
             data_digest: Digest of the data it runs on.
+            owner: The command that runs it.
 
         Returns:
             The MLflow run's id.
@@ -237,6 +243,7 @@ class Study:
         tags = {
             KIND: "sweep",
             DATA: data_digest,
+            OWNER: owner,
             **definition_tags(json.dumps(settings, ensure_ascii=False)),
             "mlflow.note.content": f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
@@ -289,6 +296,50 @@ class Study:
                 self._client.log_batch(run_id, tags=run_tags(note))
             self._client.set_terminated(run_id, status)
 
+    @property
+    def state_folder(self) -> Path:
+        """Where the commands on this study keep checkpoints and locks."""
+        return state_folder(self.uri)
+
+    @property
+    def local(self) -> bool:
+        """Whether it lies in files of this machine."""
+        return local_path(self.uri) is not None
+
+    def finished_run(self, fingerprint: str) -> TrackedRun | None:
+        """The finished training with this fingerprint that ended last, if any."""
+        found = [tracked_run(run) for run in self._search("run", "FINISHED", fingerprint)]
+        return max(found, key=lambda run: run.ended, default=None)
+
+    def open_runs(self, fingerprint: str) -> list[OpenRun]:
+        """Trainings with this fingerprint that are not finished, the newest first."""
+        return [
+            open_run(run)
+            for run in self._search("run", fingerprint=fingerprint)
+            if run.info.status != "FINISHED"
+        ]
+
+    def running(self) -> list[OpenRun]:
+        """Trainings and sweeps that the store takes to be at work."""
+        return [open_run(run) for kind in ("run", "sweep") for run in self._search(kind, "RUNNING")]
+
+    def take_up(self, run_id: str, tags: Mapping[str, str]) -> set[int]:
+        """Mark a broken run as RUNNING again; returns the epochs that it has metrics of."""
+        with translated(self.uri):
+            known = self._client.get_run(run_id).data.tags
+            for tag in (REASON, "mlflow.note.content"):
+                if tag in known:
+                    self._client.delete_tag(run_id, tag)
+            self._client.log_batch(run_id, tags=run_tags(tags))
+            self._client.update_run(run_id, status="RUNNING")
+            history = self._client.get_metric_history(run_id, "val_loss")
+            return {metric.step for metric in history}
+
+    def beat(self, run_id: str) -> None:
+        """Show that somebody is at work on a run."""
+        with translated(self.uri):
+            self._client.set_tag(run_id, HEARTBEAT, f"{time.time():.0f}")
+
     def add_sweeps(self, run: TrackedRun, sweeps: Sequence[str]) -> None:
         """Tag a finished run with sweeps that use it too."""
         joined = tuple(dict.fromkeys([*run.sweeps, *sweeps]))
@@ -314,8 +365,12 @@ class Study:
         runs = (r for r in self._search("sweep") if r.info.run_name == sweep)
         return next(runs, None)
 
-    def _search(self, kind: str, status: str | None = None) -> Iterator[Any]:
+    def _search(
+        self, kind: str, status: str | None = None, fingerprint: str | None = None
+    ) -> Iterator[Any]:
         query = f"tags.`{KIND}` = '{kind}'" + (f" and status = '{status}'" if status else "")
+        if fingerprint:
+            query += f" and tags.`{FINGERPRINT}` = '{fingerprint}'"
         token = None
         with translated(self.uri):
             while True:

@@ -1,6 +1,7 @@
 """One run, from initial weights to its outcome: the mathematics, and nothing around it."""
 
 from fmnist_tuning.training.building import build_model, build_optimizer
+from fmnist_tuning.training.checkpoint import pack, unpack
 from fmnist_tuning.training.loop import Progress, epochs_to_accuracy, evaluate, train
 from fmnist_tuning.training.randomness import Stream, generator
 
@@ -12,5 +13,7 @@ __all__ = [
     "epochs_to_accuracy",
     "evaluate",
     "generator",
+    "pack",
     "train",
+    "unpack",
 ]

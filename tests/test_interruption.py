@@ -1,0 +1,406 @@
+"""Accidents, each with the promise that must be kept: nothing lost, nothing trained twice."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import TINY
+
+from fmnist_tuning.config import load_sweeps
+from fmnist_tuning.data import find
+from fmnist_tuning.execution import (
+    Abandoned,
+    EpochEnded,
+    Failed,
+    Finished,
+    Restarted,
+    Resumed,
+    Reused,
+    Started,
+    Waiting,
+    execute,
+)
+from fmnist_tuning.execution.claims import HEARTBEAT_SECONDS, Claims
+from fmnist_tuning.tracking import OpenRun, Study
+
+SWEEP = "sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.5]}\n"
+ONE = "sweep: s\ntitle: S\narms: [{name: one}]\n"
+SETTINGS = TINY | {"epochs": 4}
+DECISIVE = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+# More than once: how often the slow test kills a study.
+KILLS = int(os.environ.get("FMNIST_KILLS", "3"))
+
+
+@pytest.fixture
+def study(migrated):
+    return Study.open("study", f"sqlite:///{migrated}")
+
+
+@pytest.fixture
+def events(study, tiny_data, sweep_file):
+    """Begins a sweep; gives the generator of its events."""
+
+    def begin(text=SWEEP, settings=SETTINGS, **options):
+        sweeps = load_sweeps([sweep_file(text)], settings)
+        return execute(sweeps, study=study, files=find(tiny_data), **({"jobs": 1} | options))
+
+    return begin
+
+
+def of(kind, happened):
+    return [event for event in happened if isinstance(event, kind)]
+
+
+def break_off(happened, after_epoch):
+    """Stop listening once an epoch is there, as an interrupted command does."""
+    next(e for e in happened if isinstance(e, EpochEnded) and e.metrics.epoch == after_epoch)
+    happened.close()
+
+
+def client(study):
+    from mlflow import MlflowClient
+
+    return MlflowClient(study.uri)
+
+
+def runs(study):
+    return client(study).search_runs([study.experiment_id], "tags.`fmnist.kind` = 'run'")
+
+
+def numbers(study):
+    """Every decisive value of every finished run, step by step, doubled ones included."""
+    return {
+        run.data.tags["fmnist.fingerprint"]: {
+            "curves": [
+                sorted(
+                    (m.step, m.value) for m in client(study).get_metric_history(run.info.run_id, k)
+                )
+                for k in DECISIVE
+            ],
+            "outcome": {
+                key: run.data.metrics[key]
+                for key in ("final_train_loss", "final_val_accuracy", "epochs_to_80", "best_epoch")
+                if key in run.data.metrics
+            },
+        }
+        for run in runs(study)
+        if run.info.status == "FINISHED"
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_data, tmp_path_factory):
+    """The numbers of the sweep without any accident."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+    study = Study.open("study", f"sqlite:///{folder}/mlflow.db")
+    sweeps = load_sweeps([folder / "sweep.yaml"], SETTINGS)
+    list(execute(sweeps, study=study, files=find(tiny_data), jobs=1))
+    return numbers(study)
+
+
+def checkpoints(study):
+    return sorted(path.name for path in study.state_folder.glob("*.pt*"))
+
+
+def assert_whole(study, unbroken):
+    """As if nothing had happened."""
+    assert numbers(study) == unbroken
+    statuses = [run.info.status for run in runs(study)]
+    assert statuses.count("FINISHED") == len(unbroken)
+    assert "RUNNING" not in statuses
+    assert checkpoints(study) == []
+
+
+def test_a_broken_run_goes_on(events, study, unbroken):
+    """From its last whole epoch, in the same MLflow run, to the numbers of an unbroken one."""
+    break_off(events(), after_epoch=2)
+    (broken,) = runs(study)
+    assert broken.info.status == "KILLED"
+    assert checkpoints(study) == [f"{broken.info.run_id}.pt"]
+    happened = list(events())
+    assert [(e.run.name, e.epochs) for e in of(Resumed, happened)] == [
+        ("dropout_rate=0.0 seed=0", 2)
+    ]
+    assert broken.info.run_id in {run.info.run_id for run in runs(study)}
+    assert len(runs(study)) == 2
+    assert_whole(study, unbroken)
+    finished = client(study).get_run(broken.info.run_id)
+    assert "fmnist.reason" not in finished.data.tags
+    assert "mlflow.note.content" not in finished.data.tags
+
+
+def test_an_epoch_that_the_store_did_not_get(events, study, unbroken):
+    """A kill between checkpoint and store loses no step; the checkpoint holds its metrics."""
+    break_off(events(), after_epoch=2)
+    with sqlite3.connect(study.uri.removeprefix("sqlite:///")) as database:
+        database.execute("delete from metrics where step = 2")
+    list(events())
+    assert_whole(study, unbroken)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "another network's", "no archive"])
+def test_a_checkpoint_that_cannot_be_used(events, study, unbroken, damage, tmp_path):
+    """Set aside with a line; that run starts over, and no step is doubled."""
+    break_off(events(), after_epoch=2)
+    (path,) = study.state_folder.glob("*.pt")
+    content = path.read_bytes()
+    if damage == "another network's":
+        break_off(events(ONE, SETTINGS | {"fc_units": [17]}), after_epoch=1)
+        (other,) = set(study.state_folder.glob("*.pt")) - {path}
+        content = other.read_bytes()
+        other.unlink()
+    else:
+        content = {"cut": content[:-100], "empty": b"", "no archive": b"\x80\x02rubbish"}[damage]
+    path.write_bytes(content)
+    (restarted,) = of(Restarted, list(events()))
+    assert restarted.reason.startswith("its checkpoint is damaged (")
+    assert restarted.reason.endswith(f": set aside as {path.with_suffix('.damaged')}")
+    assert path.with_suffix(".damaged").read_bytes() == content
+    assert numbers(study).items() >= unbroken.items()
+    assert checkpoints(study) == []
+
+
+def test_a_checkpoint_of_another_kind_of_device(events, study, unbroken):
+    """Half a training on each would have the numbers of neither: a run of its own."""
+    break_off(events(), after_epoch=2)
+    (broken,) = runs(study)
+    client(study).set_tag(broken.info.run_id, "fmnist.device", "cuda")
+    assert not of(Resumed, list(events()))
+    assert numbers(study) == unbroken
+    assert client(study).get_run(broken.info.run_id).info.status == "KILLED"
+
+
+def test_a_worker_that_died_is_no_loss(events, study, unbroken):
+    """Its run is FAILED and the others go on; the next command takes it up where it was."""
+    happened = []
+    for event in events():
+        happened.append(event)
+        if isinstance(event, EpochEnded) and len(of(EpochEnded, happened)) == 2:
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+    (failed,) = of(Failed, happened)
+    assert failed.reason == "its worker process was ended by SIGKILL (out of memory?)"
+    assert len(of(Finished, happened)) == 1
+    (resumed,) = of(Resumed, list(events()))
+    assert resumed.epochs >= 2
+    assert_whole(study, unbroken)
+
+
+def test_a_run_that_fails_by_itself_starts_over(events, study):
+    """Its checkpoint would only lead to the same end."""
+    bad = "sweep: s\ntitle: S\narms: [{name: bad, learning_rate: 1.0e+30}]\n"
+    assert of(Failed, list(events(bad)))
+    assert checkpoints(study) == []
+    assert not of(Resumed, list(events(bad)))
+
+
+def test_fail_fast(events, study):
+    """The first failure ends the plan: the others are KILLED or never begun, and can go on."""
+    bad = "sweep: s\ntitle: S\ngrid: {learning_rate: [1.0e+30, 0.001, 0.002]}\n"
+    happened = list(events(bad, fail_fast=True))
+    assert len(of(Failed, happened)) == 1
+    assert not of(Finished, happened)
+    assert [run.info.status for run in runs(study)] == ["FAILED"]
+    assert len(of(Finished, list(events(bad)))) == 2
+
+
+def test_a_run_that_nobody_trains_any_more(events, study):
+    """RUNNING in the store and not in the plan: marked KILLED, and said; sweeps likewise."""
+    own = {"fmnist.kind": "run", "fmnist.fingerprint": "0" * 16, "fmnist.owner": "a" * 32}
+    dead = client(study).create_run(study.experiment_id, run_name="old", tags=own)
+    list(events(ONE))
+    happened = list(events(ONE))
+    assert not of(Abandoned, happened)
+    ended = client(study).get_run(dead.info.run_id)
+    assert ended.info.status == "KILLED"
+    assert ended.data.tags["fmnist.reason"] == "its command ended without a word"
+
+
+def test_whose_command_lives(tmp_path):
+    """A lock tells, however its holder ended; without a trace of it, a local run is dead."""
+    ours, theirs = Claims(tmp_path, local=True), Claims(tmp_path, local=True)
+    run = OpenRun("r", "n", "run", "f", "RUNNING", theirs.owner, "", {})
+    assert ours.alive(run)
+    theirs.close()
+    assert not ours.alive(run)
+    for owner in ("", "../../x", "A" * 32):
+        assert not ours.alive(OpenRun("r", "n", "run", "f", "RUNNING", owner, "", {}))
+    ours.close()
+    assert not list(tmp_path.glob("[0-9a-f]*.lock"))
+
+
+def test_heartbeats_from_another_machine(tmp_path):
+    """What counts is that they change: a clock set back or ahead, here or there, kills nobody."""
+    now = 1000.0
+    claims = Claims(tmp_path, local=False, clock=lambda: now)
+
+    def alive(heartbeat):
+        return claims.alive(OpenRun("r", "n", "run", "f", "RUNNING", "b" * 32, heartbeat, {}))
+
+    assert alive("9999999999")  # their clock is centuries ahead
+    now += 2 * HEARTBEAT_SECONDS
+    assert alive("0")  # and was set back
+    now += 2 * HEARTBEAT_SECONDS
+    assert alive("0")
+    now += 2 * HEARTBEAT_SECONDS
+    assert not alive("0")
+    assert alive("20")
+    claims.close()
+
+
+def arguments(path, epochs=4, jobs=1):
+    settings = [f"--set={key}={value}" for key, value in (TINY | {"epochs": epochs}).items()]
+    return ["run", path, *settings, f"--jobs={jobs}", "--experiment=study"]
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_twice(start_fmnist, sweep_file, study, interruption):
+    """The second one does not wait for anything, and leaves no process behind."""
+    process = start_fmnist(*arguments(sweep_file(SWEEP), epochs=500))
+    next(line for line in process.stderr if "epoch 2/" in line)
+    children = subprocess.run(
+        ["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert len(children) >= 2
+    with sqlite3.connect(study.uri.removeprefix("sqlite:///"), isolation_level=None) as database:
+        database.execute("begin exclusive")  # so that a clean end has to wait
+        os.killpg(process.pid, interruption)
+        time.sleep(0.5)
+        started = time.monotonic()
+        os.killpg(process.pid, interruption)
+        process.communicate(timeout=10)
+        assert time.monotonic() - started < 5
+    assert process.returncode == -interruption
+    deadline = time.monotonic() + 10
+    while subprocess.run(
+        ["pgrep", "-g", str(process.pid)], check=False, capture_output=True
+    ).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(start_fmnist, fmnist, sweep_file, study, unbroken):
+    """The whole process group, again and again; then one more command, and nothing shows."""
+    path = sweep_file(SWEEP)
+    rng = random.Random(0)  # noqa: S311
+    for _ in range(KILLS):
+        process = start_fmnist(*arguments(path))
+        time.sleep(rng.uniform(2, 10))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = fmnist(*arguments(path))
+    assert done.returncode == 0, done.stderr
+    assert_whole(study, unbroken)
+
+
+@pytest.mark.slow
+def test_two_commands_at_once(start_fmnist, sweep_file, study, unbroken):
+    """Each run is trained by one of them, and both end with all results."""
+    path = sweep_file(SWEEP)
+    both = [start_fmnist(*arguments(path)) for _ in range(2)]
+    said = [process.communicate(timeout=100) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum(text.count(": started") for _, text in said) == 2
+    assert_whole(study, unbroken)
+
+
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_a_while(events, study, unbroken):
+    """Ten seconds in mid-run are waited for."""
+    happened = events()
+    seen = [next(e for e in happened if isinstance(e, EpochEnded))]
+    database = sqlite3.connect(
+        study.uri.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+    )
+    database.execute("begin exclusive")
+    threading.Timer(10, database.rollback).start()
+    seen += list(happened)
+    database.close()
+    assert len(of(Finished, seen)) == 2
+    assert_whole(study, unbroken)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_gone(fmnist, start_fmnist, sweep_file, tmp_path, study, unbroken):
+    """For ten seconds: waited for. For good: exit code 2, and the checkpoint goes on later."""
+    from servers import mlflow_server
+
+    path = sweep_file(SWEEP)
+    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+    store = ("--backend-store-uri", study.uri)
+    with mlflow_server(tmp_path, *store) as address:
+        process = start_fmnist(*arguments(path), f"--tracking-uri={address}", env=quick)
+        next(line for line in process.stderr if "epoch 2/" in line)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 2, rest
+    assert rest.splitlines()[-1].endswith(
+        "whole epochs are kept, and once the store answers the same command goes on from them"
+    )
+    with mlflow_server(tmp_path, *store) as address:
+        process = start_fmnist(*arguments(path), f"--tracking-uri={address}")
+        next(line for line in process.stderr if "epoch 3/" in line)
+        server = subprocess.run(
+            ["pgrep", "-f", f"mlflow.*--port {address.rpartition(':')[2]}"],
+            capture_output=True, text=True, check=True,
+        ).stdout.split()  # fmt: skip
+        for pid in server:
+            os.kill(int(pid), signal.SIGSTOP)
+        time.sleep(10)
+        for pid in server:
+            os.kill(int(pid), signal.SIGCONT)
+        _, rest = process.communicate(timeout=90)
+        assert process.returncode == 0, rest
+    assert numbers(study) == unbroken
+    assert checkpoints(study) == []
+
+
+@pytest.fixture
+def small_disk(study):
+    """The folder of the checkpoints on a disk of its own, with room for little."""
+    folder = study.state_folder
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(events, study, unbroken, small_disk):
+    """The run is FAILED with that reason, the last good checkpoint survives, and room heals it."""
+    happened = []
+    for event in events():
+        happened.append(event)
+        if isinstance(event, EpochEnded) and len(of(EpochEnded, happened)) == 1:
+            free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+            (small_disk / "other").write_bytes(b"x" * max(free - 4096, 1))
+    failures = of(Failed, happened)
+    assert len(failures) == 2
+    assert "cannot be written: No space left on device; the last good checkpoint stands" in (
+        failures[0].reason
+    )
+    assert len(checkpoints(study)) >= 1
+    (small_disk / "other").unlink()
+    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    happened = list(events())
+    assert [e.epochs for e in of(Resumed, happened)][0] >= 1
+    assert_whole(study, unbroken)
+
+
+def test_what_is_finished_is_not_begun(events, study):
+    """The second command of the same sweep reuses, and leaves no lock behind."""
+    list(events())
+    happened = list(events())
+    assert len(of(Reused, happened)) == 2
+    assert not of(Started, happened)
+    assert not of(Waiting, happened)
+    assert [path.name for path in study.state_folder.iterdir()] == ["claims.lock"]
