@@ -1,7 +1,8 @@
 """The only door to MLflow."""
 
 from fmnist_tuning.tracking import stores  # noqa: F401  sets what MLflow reads when imported
+from fmnist_tuning.tracking.importing import Importer
 from fmnist_tuning.tracking.runs import TrackedRun, TrackedSweep
 from fmnist_tuning.tracking.study import DEFAULT_STUDY, EndStatus, Study
 
-__all__ = ["DEFAULT_STUDY", "EndStatus", "Study", "TrackedRun", "TrackedSweep"]
+__all__ = ["DEFAULT_STUDY", "EndStatus", "Importer", "Study", "TrackedRun", "TrackedSweep"]
