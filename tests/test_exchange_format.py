@@ -169,7 +169,19 @@ HOSTILE = {
     ),
     "a metric that leaves its folder": (
         changed(("history", 0, "values", "../../x"), 1.0),
-        "line 8: history[0].values: found '../../x', allowed: names of plain letters",
+        "line 8: history[0].values: found '../../x', allowed: a plain word that is no setting",
+    ),
+    "a metric that passes for a setting": (
+        changed(("history", 0, "values", "seed"), 1.0),
+        "line 8: history[0].values: found 'seed', allowed: a plain word that is no setting",
+    ),
+    "an accuracy beyond all numbers": (
+        changed(("history", 0, "values", "final_val_accuracy"), "Infinity"),
+        "line 8: history[0].values.final_val_accuracy: found 'Infinity', allowed: 0 to 1e+100",
+    ),
+    "a loss beyond all numbers": (
+        changed(("history", 0, "values", "final_val_loss"), 1e308),
+        "line 8: history[0].values.final_val_loss: found 1e+308, allowed: 0 to 1e+100",
     ),
     "a metric twice": (
         twice,
@@ -215,7 +227,15 @@ HOSTILE = {
     ),
     "a prediction that is text": (
         changed(("definition", "arms", 0, "predicted"), "<b>", 6),
-        "line 7: definition.arms[0].predicted: found '<b>', allowed: a number",
+        "line 7: definition.arms[0].predicted: found '<b>', allowed: an accuracy",
+    ),
+    "a prediction beyond all numbers": (
+        changed(("definition", "arms", 0, "predicted"), 10**400, 6),
+        "line 7: definition.arms[0].predicted: found 1000000000",
+    ),
+    "a key that paints the terminal": (
+        changed(("\x1b[31m" + "x" * 900,), 1),
+        r"line 8: \x1b[31mxxxxx",
     ),
     "a combination without arms": (
         changed(("definition", "arms"), [], 6),

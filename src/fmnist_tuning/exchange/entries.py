@@ -27,7 +27,7 @@ from fmnist_tuning.config import RunConfig, SweepConfig
 from fmnist_tuning.config.problems import Problem, raise_problems, shown
 from fmnist_tuning.config.sweep import SweepId
 from fmnist_tuning.planning import fingerprint
-from fmnist_tuning.records import RunOutcome
+from fmnist_tuning.records import METRIC_NAMES, RunOutcome
 
 OUTCOME_STEP: Final = 0
 MLFLOW_TAGS: Final = frozenset(
@@ -50,6 +50,8 @@ _MAX_TAGS: Final = 90  # MLflow takes 100 a call
 _MAX_STEP: Final = 1_000_000
 _YEAR_10000: Final = 253_402_300_800_000
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but tab and newline
+_COLUMNS: Final = {*RunConfig.model_fields, "arm", "run_id", "sweep"}  # beside which metrics stand
+_MOST: Final = 1e100
 _NEEDED: Final = tuple(field.name for field in fields(RunOutcome) if field.default is MISSING)
 
 
@@ -101,15 +103,24 @@ def _line(text: str) -> str:
 
 
 def is_metric_name(name: str) -> bool:
-    """Whether a metric may stand in an entry: no store takes it for a path."""
-    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,249}", name) is not None
+    """Whether a metric may stand in an entry: no path to any store, and no column of another."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,249}", name) is not None and name not in _COLUMNS
 
 
 def _metric_names(values: dict[str, float]) -> dict[str, float]:
     for name in values:
         if not is_metric_name(name):
-            raise_problems([Problem((), f"found {shown(name)}, allowed: names of plain letters")])
+            raise_problems(
+                [Problem((), f"found {shown(name)}, allowed: a plain word that is no setting")]
+            )
     return values
+
+
+def _impossible(metric: str, value: float) -> bool:
+    """Whether no run can have ended so; only a loss may be infinite, or no number at all."""
+    return metric in METRIC_NAMES and not (
+        0 <= value <= _MOST or (metric.endswith("_loss") and not math.isfinite(value))
+    )
 
 
 def _tag_names(tags: dict[str, str]) -> dict[str, str]:
@@ -193,11 +204,10 @@ class SweepEntry(_Entry):
             problems.append(Problem(("definition", "arms"), "missing, and needed"))
         for index, arm in enumerate(self.definition.arms):
             predicted = arm.get("predicted")
-            if predicted is not None and (
-                type(predicted) not in {int, float} or not math.isfinite(predicted)
-            ):
+            number = isinstance(predicted, (int, float)) and not isinstance(predicted, bool)
+            if predicted is not None and not (number and -1 <= predicted <= 2):  # noqa: PLR2004
                 place = ("definition", "arms", index, "predicted")
-                problems.append(Problem(place, f"found {shown(predicted)}, allowed: a number"))
+                problems.append(Problem(place, f"found {shown(predicted)}, allowed: an accuracy"))
         raise_problems(problems)
         return self
 
@@ -239,6 +249,11 @@ class RunEntry(_Entry):
                     text = f"is there already for step {logged.step}"
                     problems.append(Problem(("history", index, "values", metric), text))
                 seen.add((logged.step, metric))
+                if logged.step == OUTCOME_STEP and _impossible(metric, logged.values[metric]):
+                    text = (
+                        f"found {shown(_in_json(logged.values[metric]))}, allowed: 0 to {_MOST:g}"
+                    )
+                    problems.append(Problem(("history", index, "values", metric), text))
         missing = [metric for metric in _NEEDED if (OUTCOME_STEP, metric) not in seen]
         if missing:
             text = f"step {OUTCOME_STEP} lacks {', '.join(missing)}; a finished run has them"

@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from fmnist_tuning.config import RunConfig, SweepConfig
-from fmnist_tuning.config.problems import dotted, problems_of
+from fmnist_tuning.config.problems import dotted, problems_of, shown
 from fmnist_tuning.errors import ExchangeError
 from fmnist_tuning.exchange.entries import (
     Entry,
@@ -57,7 +57,7 @@ def export_study(study: Study) -> Exported:
         if isinstance(found, RunEntry):
             runs.append(found)
         else:
-            foreign.append(f"{run.name}: {found}")
+            foreign.append(f"{shown(run.name)}: {found}")
     if not runs:
         raise ExchangeError(
             f"there is no finished run in the study {study.name}; `fmnist run` trains some"
@@ -129,7 +129,7 @@ def _sweep_entry(sweep: TrackedSweep) -> SweepEntry:
         )
     except ValidationError as error:
         raise ExchangeError(
-            f"the study's definition of {sweep.sweep} cannot be exported "
+            f"the study's definition of {shown(sweep.sweep)} cannot be exported "
             f"({_first_problem(error, SweepEntry)}); `fmnist run` on its file mends it"
         ) from None
 

@@ -14,7 +14,7 @@ from typing import IO, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fmnist_tuning.config.problems import dotted, problems_of, shown
+from fmnist_tuning.config.problems import Problem, dotted, problems_of, shown
 from fmnist_tuning.errors import ExchangeError
 from fmnist_tuning.exchange.entries import Entry, RunEntry, SweepEntry
 from fmnist_tuning.planning import TRAINING_SEMANTICS
@@ -26,7 +26,8 @@ MAX_BYTES: Final = 256_000_000  # unpacked
 MAX_LINE: Final = 16_000_000  # a run of 10,000 epochs has 3 MB
 MAX_SWEEPS: Final = 1_000
 MAX_RUNS: Final = 100_000
-_SHOWN_PROBLEMS: Final = 5
+_SHOWN_PROBLEMS: Final = 3
+_SHOWN_CHARACTERS: Final = 300
 _DAMAGED: Final = "damaged or cut short; copy or export it again"
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -211,10 +212,17 @@ def _validated(model: type[_Model], line: bytes, number: int) -> _Model:
         return model.model_validate_json(line)
     except ValidationError as error:
         problems = problems_of(error, model)
-        texts = [
-            f"{dotted(p.path)}: {p.text}" if p.path else p.text for p in problems[:_SHOWN_PROBLEMS]
-        ]
+        texts = [_described(problem) for problem in problems[:_SHOWN_PROBLEMS]]
         raise _FormatError(f"line {number}: {'; '.join(texts)}") from None
+
+
+def _described(problem: Problem) -> str:
+    """A problem in one short line, in which the file's own keys are harmless too."""
+    text = f"{dotted(problem.path)}: {problem.text}" if problem.path else problem.text
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if len(text) > _SHOWN_CHARACTERS:
+        return f"{text[: _SHOWN_CHARACTERS // 2]} ... {text[-_SHOWN_CHARACTERS // 2 :]}"
+    return text
 
 
 def _json(line: bytes) -> Any:
