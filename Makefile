@@ -1,5 +1,6 @@
 # make run    train experiment 1 (ARGS="--set epochs=1" and the like go to `fmnist run`)
 # make test   run every test     (ARGS="-k data" and the like go to pytest)
+# make study  import the study that is shipped, to look at real results without training
 # make bench  fmnist beside a plain PyTorch script, on this machine (half an hour)
 # make check  formatting, lint, types and the fast tests, as before every commit
 
@@ -7,9 +8,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= configs/exp1_dropout.yaml
+STUDY  ?= study/fashion_mnist_cnn_tuning.jsonl.gz
 ARGS   ?=
 
-.PHONY: run test check data bench lock clean
+.PHONY: run test check data study bench lock clean
 
 run: $(VENV)/.ready data
 	@echo "==> fmnist run $(CONFIG) $(ARGS)"
@@ -33,6 +35,14 @@ bench: $(VENV)/.ready data
 data: $(VENV)/.ready
 	@echo "==> Fashion-MNIST"
 	@$(BIN)/fmnist data --fetch
+
+study: $(STUDY) $(VENV)/.ready
+	@echo "==> fmnist import $(STUDY)"
+	@$(BIN)/fmnist import $(STUDY)
+
+$(STUDY):
+	@echo "$@ is not here: no study is shipped; make run trains one, fmnist export writes it" >&2
+	@exit 1
 
 # uv installs the same locked packages in a tenth of pip's time. Where Python comes without the venv
 # module, as on a bare Debian, virtualenv makes the environment.

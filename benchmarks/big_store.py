@@ -1,4 +1,4 @@
-"""How do `results`, `plot` and `journal` grow with the store?
+"""How do `results`, `plot`, `journal`, `export` and `import` grow with the store?
 
 Makes a store of made-up runs in the current, empty folder (by SQL, in seconds) and times the
 commands on it:  python benchmarks/big_store.py 1000
@@ -42,6 +42,8 @@ COMMANDS = (
     ["results", "sweep0000"],
     ["plot", "sweep0000"],
     ["journal"],
+    ["export", "study.jsonl.gz"],
+    ["import", "study.jsonl.gz", "--tracking-uri", "sqlite:///again.db"],
 )
 
 
@@ -80,6 +82,7 @@ def fill(sweeps: list[SweepConfig]) -> None:
                 "fmnist.kind": "run",
                 "fmnist.fingerprint": run.fingerprint,
                 "fmnist.sweeps": sweep.sweep,
+                "fmnist.data": DIGEST,
                 "fmnist.device": "cpu",
                 "mlflow.runName": run.name,
             }
@@ -110,7 +113,7 @@ def main() -> None:
         started = time.perf_counter()
         subprocess.run(["fmnist", *command], check=True, capture_output=True)
         took = time.perf_counter() - started
-        print(f"{runs:>6} runs  fmnist {' '.join(command):<20} {took:6.1f} s")
+        print(f"{runs:>6} runs  fmnist {' '.join(command[:2]):<22} {took:6.1f} s")
 
 
 if __name__ == "__main__":

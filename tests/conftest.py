@@ -166,6 +166,32 @@ def migrated(tmp_path, _blank_store) -> Path:
     return Path(shutil.copy(_blank_store, tmp_path / "mlflow.db"))
 
 
+@pytest.fixture(scope="session")
+def _exported(tmp_path_factory, _blank_store) -> Path:
+    from studies import write_study
+    from test_results import sweeps
+
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copy(_blank_store, folder / "mlflow.db")
+    write_study(sweeps(), f"sqlite:///{folder}/mlflow.db")
+    done = subprocess.run(
+        [sys.executable, "-m", "fmnist_tuning", "export", "study.jsonl.gz"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("study.jsonl.gz: 26 runs and 6 sweeps\n", "")
+    return folder
+
+
+@pytest.fixture
+def original(tmp_path, _exported) -> Path:
+    """The exported file of all six experiments, in the test's folder, and its `original.db`."""
+    shutil.copy(_exported / "mlflow.db", tmp_path / "original.db")
+    return Path(shutil.copy(_exported / "study.jsonl.gz", tmp_path))
+
+
 @pytest.fixture
 def start_fmnist(tmp_path, tiny_data) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts the real command line and leaves it running; ends it with the test."""

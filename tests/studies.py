@@ -106,7 +106,7 @@ def write_study(
     study = Study.open(tracking_uri=uri)
     written = set(study.finished_runs())
     for sweep in sweeps:
-        study.begin_sweep(sweep, DIGEST)
+        sweep_run = study.begin_sweep(sweep, DIGEST)
         for run in filter(keep, runs_of(sweep, DIGEST)):
             if run.fingerprint in written:
                 continue
@@ -117,6 +117,7 @@ def write_study(
                 fingerprint=run.fingerprint,
                 params=run.config.params(),
                 tags={
+                    "fmnist.data": DIGEST,
                     "fmnist.device": "cpu",
                     "fmnist.processor": "Z80 <b>|",
                     "fmnist.python": "3.11.7",
@@ -128,3 +129,4 @@ def write_study(
             for epoch in epochs_of(reached):
                 study.log_epoch(run_id, epoch)
             study.finish_run(run_id, outcome_of(run.config, reached))
+        study.end_run(sweep_run, "FINISHED")

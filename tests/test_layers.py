@@ -24,6 +24,7 @@ LAYERS = {
     "analysis": 3,
     "worker": 4,
     "results": 4,
+    "exchange": 4,
     "wording": 4,
     "figures": 4,
     "journal": 5,

@@ -60,6 +60,9 @@ Sweeps = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SWEEP]...", help="Ids of sweeps; all without.", show_default=False),
 ]
+StudyFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Such as study.jsonl.gz.", show_default=False)
+]
 
 DEFAULT_STUDY = "fashion_mnist_cnn_tuning"
 
@@ -281,6 +284,38 @@ def journal(
     elif text != present:
         typer.echo(difference(present or "", text, output), nl=False)
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    file: StudyFile,
+    *,
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write a study's finished runs and its sweeps into one file, for any other store."""
+    from fmnist_tuning.exchange import encode, export_study
+    from fmnist_tuning.tracking import Study
+    from fmnist_tuning.writing import write_whole
+
+    exported = export_study(Study.existing(experiment, tracking_uri))
+    write_whole(file, encode(exported.entries))
+    for what in exported.left_out:
+        typer.echo(f"left out: {what}", err=True)
+    typer.echo(f"{file}: {exported}")
+
+
+@app.command("import")
+def import_(
+    file: StudyFile,
+    *,
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Add to a study what such a file has and the study lacks; what is finished stays."""
+    from fmnist_tuning.exchange import import_study, read_file
+
+    typer.echo(import_study(read_file(file), experiment, tracking_uri))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ FmnistError             exit code 2: usage, configuration, data or tracking stor
 │   └── MissingDataError  images nowhere to be found
 ├── TrackingError       the MLflow store cannot be opened, read or written
 ├── JournalError        a journal whose markers are damaged or missing
+├── ExchangeError       a study's file that cannot be read, or is at odds with the study
 └── TrainingError       exit code 1: one run failed; the others go on
     ├── DivergedError   its loss became NaN or infinite
     └── CheckpointError a checkpoint that is damaged or cannot be written
@@ -51,6 +52,10 @@ class TrackingError(FmnistError):
 
 class JournalError(FmnistError):
     """A journal whose generated blocks cannot be found."""
+
+
+class ExchangeError(FmnistError):
+    """A study's file that cannot be read, or that contradicts the study it would go into."""
 
 
 class TrainingError(FmnistError):

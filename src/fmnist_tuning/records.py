@@ -3,7 +3,8 @@
 Accuracies are fractions in [0, 1]; losses are mean cross-entropies in nats per image.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,10 @@ class RunOutcome:
     def metrics(self) -> dict[str, float]:
         """The measured values by metric name, without those that were not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+METRIC_NAMES: Final = (
+    *(field.name for field in fields(EpochMetrics) if field.name != "epoch"),
+    *(field.name for field in fields(RunOutcome)),
+)
+"""Every metric that a run logs, in the order in which tables have them."""

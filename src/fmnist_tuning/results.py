@@ -65,12 +65,7 @@ def read_study(
     Raises:
         TrackingError: When there is no such study, sweep or finished run, or the store fails.
     """
-    study = Study.find(name, tracking_uri)
-    if study is None:
-        raise TrackingError(
-            f"there is no study {name} in {Study.resolve(tracking_uri)}; `fmnist run` makes one, "
-            "and --experiment and --tracking-uri name others"
-        )
+    study = Study.existing(name, tracking_uri)
     tracked = {sweep.sweep: sweep for sweep in study.sweeps()}
     unknown = [sweep for sweep in only if sweep not in tracked]
     if unknown:

@@ -1,7 +1,16 @@
 """The only door to MLflow."""
 
 from fmnist_tuning.tracking import stores  # noqa: F401  sets what MLflow reads when imported
+from fmnist_tuning.tracking.importing import Importer
 from fmnist_tuning.tracking.runs import OpenRun, TrackedRun, TrackedSweep
 from fmnist_tuning.tracking.study import DEFAULT_STUDY, EndStatus, Study
 
-__all__ = ["DEFAULT_STUDY", "EndStatus", "OpenRun", "Study", "TrackedRun", "TrackedSweep"]
+__all__ = [
+    "DEFAULT_STUDY",
+    "EndStatus",
+    "Importer",
+    "OpenRun",
+    "Study",
+    "TrackedRun",
+    "TrackedSweep",
+]

@@ -1,10 +1,18 @@
 """What a study keeps of its runs: the tags' names, and the records made of MLflow's."""
 
+import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import yaml
+from mlflow import MlflowClient
 from mlflow.entities import RunTag
+
+from fmnist_tuning.config import SweepConfig
+from fmnist_tuning.records import METRIC_NAMES
 
 KIND: Final = "fmnist.kind"
 FINGERPRINT: Final = "fmnist.fingerprint"
@@ -29,7 +37,7 @@ class TrackedRun:
         fingerprint: What decided its result.
         sweeps: Ids of the sweeps that use it.
         params: Settings as text.
-        metrics: The latest value of each metric.
+        metrics: The latest value of each metric, in an order that does not depend on the store.
         tags: `fmnist.*` and MLflow's own: who, with which versions, on what.
         started: When, in seconds since the epoch.
         ended: The same.
@@ -85,12 +93,20 @@ class TrackedSweep:
         sweep: The sweep's id.
         definition: As JSON, as it was last run.
         data_digest: Digest of the data that it ran on.
+        tags: As of a run.
+        status: MLflow's word for how it stands.
+        started: When it was first run, in seconds since the epoch.
+        ended: When it ended last, or started where it never did.
     """
 
     run_id: str
     sweep: str
     definition: str
     data_digest: str
+    tags: Mapping[str, str]
+    status: str
+    started: float
+    ended: float
 
 
 def tracked_run(run: Any) -> TrackedRun:
@@ -102,7 +118,7 @@ def tracked_run(run: Any) -> TrackedRun:
         fingerprint=tags.get(FINGERPRINT, ""),
         sweeps=tuple(filter(None, tags.get(SWEEPS, "").split(", "))),
         params=run.data.params,
-        metrics=run.data.metrics,
+        metrics={name: run.data.metrics[name] for name in sorted(run.data.metrics, key=_place)},
         tags=tags,
         started=(run.info.start_time or 0) / 1000,
         ended=(run.info.end_time or 0) / 1000,
@@ -124,14 +140,48 @@ def open_run(run: Any) -> OpenRun:
     )
 
 
-def definition_tags(definition: str) -> dict[str, str]:
-    """A text of any length as tags, whose values have a limit."""
+def _place(metric: str) -> tuple[int, str]:
+    known = METRIC_NAMES.index(metric) if metric in METRIC_NAMES else len(METRIC_NAMES)
+    return known, metric
+
+
+def tracked_sweep(run: Any) -> TrackedSweep:
+    """A sweep, of MLflow's run."""
+    started = run.info.start_time or 0
+    return TrackedSweep(
+        run_id=run.info.run_id,
+        sweep=run.info.run_name,
+        definition=definition_of(run),
+        data_digest=run.data.tags[DATA],
+        tags=run.data.tags,
+        status=run.info.status,
+        started=started / 1000,
+        ended=(run.info.end_time or started) / 1000,
+    )
+
+
+def definition_tags(sweep: SweepConfig) -> dict[str, str]:
+    """A definition of any length as tags, whose values have a limit."""
+    definition = json.dumps(_settings(sweep), ensure_ascii=False)
     chunks = [
         definition[start : start + _TAG_CHARACTERS]
         for start in range(0, len(definition), _TAG_CHARACTERS)
     ]
     numbered = {f"{DEFINITION}.{part}": chunk for part, chunk in enumerate(chunks)}
     return {DEFINITION: str(len(chunks)), **numbered}
+
+
+def log_definition(client: MlflowClient, run_id: str, sweep: SweepConfig) -> None:
+    """A definition for people, as the artefact `sweep.yaml` of the sweep's run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sweep.yaml"
+        text = yaml.safe_dump(_settings(sweep), sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
+        client.log_artifact(run_id, str(path))
+
+
+def _settings(sweep: SweepConfig) -> dict[str, Any]:
+    return sweep.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def definition_of(sweep_run: Any) -> str:

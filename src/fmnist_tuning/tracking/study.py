@@ -4,27 +4,24 @@ A study is one MLflow experiment. Its runs are flat: one MLflow run a training (
 a sweep (kind `sweep`) that holds the sweep's definition.
 """
 
-import json
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pandas as pd
-import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, ViewType
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.tracking.provenance import context_tags
+from fmnist_tuning.tracking.reading import HistoryRow, histories, search
 from fmnist_tuning.tracking.runs import (
     DATA,
     FINGERPRINT,
@@ -39,9 +36,11 @@ from fmnist_tuning.tracking.runs import (
     clipped,
     definition_of,
     definition_tags,
+    log_definition,
     open_run,
     run_tags,
     tracked_run,
+    tracked_sweep,
 )
 from fmnist_tuning.tracking.stores import (
     artifact_location,
@@ -59,11 +58,6 @@ DEFAULT_STUDY: Final = "fashion_mnist_cnn_tuning"
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
-
-_PAGE: Final = 1_000  # MLflow's own limit to one answer of some servers
-_HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
-_HISTORY_VALUES: Final = 10_000_000
-_READERS: Final = 8
 
 
 class Study:
@@ -135,10 +129,20 @@ class Study:
             return None
         return cls(client, uri, name, experiment.experiment_id)
 
-    @staticmethod
-    def resolve(tracking_uri: str | None = None) -> str:
-        """The store that is meant: named, by `MLFLOW_TRACKING_URI`, or MLflow's default here."""
-        return resolve(tracking_uri)
+    @classmethod
+    def existing(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study":
+        """Open a study that must be there.
+
+        Raises:
+            TrackingError: When it is not, or the store cannot be read.
+        """
+        study = cls.find(name, tracking_uri)
+        if study is None:
+            raise TrackingError(
+                f"there is no study {name} in {resolve(tracking_uri)}; `fmnist run` makes one, "
+                "and --experiment and --tracking-uri name others"
+            )
+        return study
 
     def browse_hint(self) -> str:
         """The command, or the address, that shows this study in a browser."""
@@ -159,8 +163,12 @@ class Study:
 
     def finished_runs(self) -> dict[str, TrackedRun]:
         """The finished trainings by fingerprint; of several, the one that ended last."""
-        found = [tracked_run(run) for run in self._search("run", "FINISHED")]
+        found = [tracked_run(run) for run in self._search("run", "status = 'FINISHED'")]
         return {run.fingerprint: run for run in sorted(found, key=lambda run: run.ended)}
+
+    def unfinished(self) -> int:
+        """How many trainings are under way, or failed, or were interrupted."""
+        return sum(1 for _ in self._search("run", "status != 'FINISHED'"))
 
     def definition(self, sweep: str) -> str | None:
         """The JSON that `begin_sweep` wrote of a sweep, or None where it never ran."""
@@ -169,13 +177,7 @@ class Study:
 
     def sweeps(self) -> list[TrackedSweep]:
         """Every sweep that was ever run, in the order of their ids."""
-        found = [
-            TrackedSweep(
-                run.info.run_id, run.info.run_name, definition_of(run), run.data.tags[DATA]
-            )
-            for run in self._search("sweep")
-            if DATA in run.data.tags
-        ]
+        found = [tracked_sweep(run) for run in self._search("sweep") if DATA in run.data.tags]
         return sorted(found, key=lambda sweep: sweep.sweep)
 
     def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -185,35 +187,18 @@ class Study:
             A row a value: `run_id`, `epoch`, `metric`, `value`. Of several values for one epoch,
             the one that was logged last.
         """
-        rows: list[tuple[str, int, str, float, int]] = []
+        return self.history(dict.fromkeys(metrics, run_ids)).drop(columns="logged")
+
+    def history(self, run_ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+        """The same, of other runs for each metric, with `logged`: when, in ms since 1970."""
+        rows: list[HistoryRow] = []
         with translated(self.uri):
-            for metric in metrics:
-                for start in range(0, len(run_ids), _HISTORY_RUNS):
-                    rows += self._histories(run_ids[start : start + _HISTORY_RUNS], metric)
+            for metric, having in run_ids.items():
+                rows += histories(self._client, having, metric)
         frame = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value", "logged"])
-        frame = frame.sort_values(["logged"], kind="stable").drop(columns="logged")
+        frame = frame.sort_values(["logged"], kind="stable")
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
         return latest.sort_values(["run_id", "metric", "epoch"], ignore_index=True)
-
-    def _histories(
-        self, run_ids: Sequence[str], metric: str
-    ) -> list[tuple[str, int, str, float, int]]:
-        # Databases answer for many runs at once, by a method of MLflow's store that its client does
-        # not pass on: fifteen times faster. Servers and the file store are asked run by run.
-        bulk = getattr(self._client._tracking_client.store, "get_metric_history_bulk", None)  # noqa: SLF001
-        if bulk is not None:
-            found = ((m.run_id, m) for m in bulk(run_ids, metric, _HISTORY_VALUES))
-        else:
-            with ThreadPoolExecutor(_READERS) as pool:
-                histories = pool.map(
-                    lambda run_id: self._client.get_metric_history(run_id, metric), run_ids
-                )
-                found = (
-                    (run_id, m)
-                    for run_id, history in zip(run_ids, list(histories), strict=True)
-                    for m in history
-                )
-        return [(run_id, m.step, metric, m.value, m.timestamp) for run_id, m in found]
 
     def log_files(self, run_id: str, folder: str, files: Sequence[Path]) -> None:
         """Put files under a folder of a run's artefacts.
@@ -239,12 +224,11 @@ class Study:
         Returns:
             The MLflow run's id.
         """
-        settings = sweep.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         tags = {
             KIND: "sweep",
             DATA: data_digest,
             OWNER: owner,
-            **definition_tags(json.dumps(settings, ensure_ascii=False)),
+            **definition_tags(sweep),
             "mlflow.note.content": f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
         with translated(self.uri):
@@ -255,11 +239,7 @@ class Study:
                 run_id = run.info.run_id
                 self._client.update_run(run_id, status="RUNNING")
                 self._client.log_batch(run_id, tags=run_tags(tags))
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "sweep.yaml"
-                readable = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-                path.write_text(readable, encoding="utf-8")
-                self._client.log_artifact(run_id, str(path))
+            log_definition(self._client, run_id, sweep)
         return run_id
 
     def start_run(
@@ -308,20 +288,27 @@ class Study:
 
     def finished_run(self, fingerprint: str) -> TrackedRun | None:
         """The finished training with this fingerprint that ended last, if any."""
-        found = [tracked_run(run) for run in self._search("run", "FINISHED", fingerprint)]
+        found = [
+            tracked_run(run)
+            for run in self._search("run", f"status = 'FINISHED' and {_with(fingerprint)}")
+        ]
         return max(found, key=lambda run: run.ended, default=None)
 
     def open_runs(self, fingerprint: str) -> list[OpenRun]:
         """Trainings with this fingerprint that are not finished, the newest first."""
         return [
             open_run(run)
-            for run in self._search("run", fingerprint=fingerprint)
+            for run in self._search("run", _with(fingerprint))
             if run.info.status != "FINISHED"
         ]
 
     def running(self) -> list[OpenRun]:
         """Trainings and sweeps that the store takes to be at work."""
-        return [open_run(run) for kind in ("run", "sweep") for run in self._search(kind, "RUNNING")]
+        return [
+            open_run(run)
+            for kind in ("run", "sweep")
+            for run in self._search(kind, "status = 'RUNNING'")
+        ]
 
     def take_up(self, run_id: str, tags: Mapping[str, str]) -> set[int]:
         """Mark a broken run as RUNNING again; returns the epochs that it has metrics of."""
@@ -365,19 +352,10 @@ class Study:
         runs = (r for r in self._search("sweep") if r.info.run_name == sweep)
         return next(runs, None)
 
-    def _search(
-        self, kind: str, status: str | None = None, fingerprint: str | None = None
-    ) -> Iterator[Any]:
-        query = f"tags.`{KIND}` = '{kind}'" + (f" and status = '{status}'" if status else "")
-        if fingerprint:
-            query += f" and tags.`{FINGERPRINT}` = '{fingerprint}'"
-        token = None
+    def _search(self, kind: str, condition: str | None = None) -> Iterator[Any]:
         with translated(self.uri):
-            while True:
-                page = self._client.search_runs(
-                    [self.experiment_id], query, ViewType.ACTIVE_ONLY, _PAGE, page_token=token
-                )
-                yield from page
-                token = page.token
-                if not token:
-                    return
+            yield from search(self._client, self.experiment_id, kind, condition)
+
+
+def _with(fingerprint: str) -> str:
+    return f"tags.`{FINGERPRINT}` = '{fingerprint}'"
