@@ -227,7 +227,7 @@ class Study:
         tags = {
             KIND: "sweep",
             DATA: data_digest,
-            OWNER: owner,
+            **({OWNER: owner} if owner else {}),
             **definition_tags(sweep),
             "mlflow.note.content": f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
