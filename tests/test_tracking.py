@@ -80,7 +80,9 @@ def test_a_sweeps_definition_is_kept(store):
     """As tags, however long it is, and as sweep.yaml for people; a second time in the same run."""
     study = Study.open("definitions", store)
     short = SweepConfig(sweep="one", title="One", grid={"epochs": [1]})
-    long = short.model_copy(update={"title": "é" * 12_000})
+    long = short.model_copy(
+        update={"hypothesis": "é" * 2_000, "seeds": tuple(range(10**6, 10**6 + 999))}
+    )
     for sweep in (short, long, long):
         run_id = study.begin_sweep(sweep, "d")
         study.end_run(run_id, "FINISHED")
