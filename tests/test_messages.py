@@ -276,6 +276,56 @@ def test_every_kind_of_error_has_its_exit_code():
     )
 
 
+RUN, EXPERIMENT = ("run", "one.yaml"), "--experiment: found"
+USAGE = {
+    ("run",): "Missing argument 'CONFIG...'.",
+    ("run", "--nope"): "No such option: --nope",
+    ("data", "--data-dir"): "Option '--data-dir' requires an argument.",
+    ("\x1b[31m",): r"No such command '\x1b[31m'.",
+    (*RUN, "--device", "\x1b[31m"): "Invalid value for '--device'",
+    ("plot", "--format", "gif"): "Invalid value for '--format'",
+    ("results", "--json", "--csv"): "error: --json and --csv: found both, allowed: one of them",
+    ("run", "\x1b.yaml"): r"\x1b.yaml: no such file; did you mean one.yaml?",
+    ("run", "\udcff"): r"\udcff: no such file; allowed: one.yaml",
+    (*RUN, "--seeds", ""): "--seeds: found '', allowed: a number of seeds from 1 to 1000",
+    (*RUN, "--set", "\x1b=1"): r"--set '\x1b': unknown key; allowed: num_conv_layers",
+    (*RUN, "--jobs", "9" * 5_000): f"--jobs: found '{'9' * 80}', allowed: auto, or a number from 1",
+    (*RUN, EXPERIMENT[:12], ""): f"{EXPERIMENT} '', allowed: 1 to 200 printable characters",
+    (
+        *RUN,
+        EXPERIMENT[:12],
+        "\x1b",
+    ): rf"{EXPERIMENT} '\x1b', allowed: 1 to 200 printable characters",
+    (
+        "results",
+        EXPERIMENT[:12],
+        "x" * 10_000,
+    ): f"{EXPERIMENT} 10,000 characters, allowed: 1 to 200",
+    (*RUN, "--tracking-uri", ""): "(or MLFLOW_TRACKING_URI): found '', allowed: a folder",
+    ("results", "--tracking-uri", "ftp://x"): "(or MLFLOW_TRACKING_URI): found 'ftp://x', allowed",
+    ("plot", "--tracking-uri", "x" * 5_000): "failed: [Errno 36] File name too long",
+    ("results", "--tracking-uri", "http://a b"): "no MLflow server answers at http://a b (",
+}
+
+
+@pytest.fixture
+def _one_sweep(sweep_file, tiny_data, monkeypatch):
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(tiny_data))
+    sweep_file(GRID, "one.yaml")
+
+
+@pytest.mark.usefixtures("_one_sweep")
+@pytest.mark.parametrize(("arguments", "message"), USAGE.items(), ids=map(str, range(len(USAGE))))
+def test_bad_usage(fmnist_here, tmp_path, arguments, message):
+    """Exit code 2, one message on stderr that no terminal obeys, and no store."""
+    done = fmnist_here(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in " ".join(done.stderr.split())
+    assert done.stderr.count("error:") + done.stderr.count("Error") == 1
+    assert "\x1b" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["one.yaml"]
+
+
 # --- the images -----------------------------------------------------------------------------------
 
 AGAIN = "delete it, and `fmnist data --fetch` gets it again"

@@ -149,8 +149,11 @@ def test_a_server_that_does_not_answer():
     ("uri", "message"),
     [
         ("sqlite:////nowhere/at/all/x.db", "the folder /nowhere/at/all does not exist"),
-        ("sqlite:///notes.txt", "/notes.txt failed: (sqlite3.DatabaseError) file is not"),
-        ("quatsch://x", "the tracking store quatsch://x failed"),
+        (
+            "sqlite:///notes.txt",
+            "/notes.txt failed: file is not a database (choose another with --tracking-uri)",
+        ),
+        ("quatsch://x", "found 'quatsch://x', allowed: a folder, sqlite:///FILE, http://HOST:PORT"),
     ],
 )
 def test_a_store_that_cannot_be_opened(tmp_path, uri, message):

@@ -307,7 +307,7 @@ def _jobs(text: str) -> int | None:
         return None
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 256:  # noqa: PLR2004
         return int(text)
-    raise FmnistError(f"--jobs: found {text!r}, allowed: auto, or a number from 1 to 256")
+    raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
