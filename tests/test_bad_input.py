@@ -137,7 +137,15 @@ def test_any_bytes_for_a_file(tmp_path, content):
     assert is_sound(result)
 
 
-YAML_SIGNS = st.text(st.sampled_from("ab1:- \n\t{}[],&*!|>'\"%@`?<=#~.\\"), max_size=60)
+# Everything that means something in YAML, and the words that PyYAML's constructors stumble over.
+YAML_SIGNS = st.lists(
+    st.sampled_from(
+        [*"ab1:- \n\t{}[],&*!|>'\"%@`?<=#~.\\", "&a ", "*a", "<<", "---\n", "\ufeff", "\x85", "1e9"]
+        + [f"!!{kind} " for kind in ("int", "float", "bool", "null", "timestamp", "set", "binary")]
+        + ["''", "0x", "0b1", "9" * 4_400, "0x" + "f" * 4_400, "1:30", "2001-99-99", '"\\uD800"']
+    ),
+    max_size=20,
+).map("".join)
 
 
 @FUZZED
