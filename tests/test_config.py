@@ -139,8 +139,8 @@ ERRORS = [
     ),
     (
         "grid: {conv_channels: [[8]]}",
-        ":3: grid: conv_channels=[8]: conv_channels: found 1 entries [8], allowed: exactly "
-        "num_conv_layers = 2",
+        ":3: grid: conv_channels=[8]: conv_channels: found [8], allowed: exactly "
+        "num_conv_layers = 2 entries",
     ),
     (
         "fixed: {train_size: 50}\ngrid: {batch_size: [64]}",
@@ -175,7 +175,7 @@ ERRORS = [
         ":4: figure.file: found '../../x', allowed: a plain file name that ends in .png, .svg or",
     ),
     ("grid: {epochs: [1]}\ngrid: {epochs: [2]}", ": line 4: grid is there already (line 3)"),
-    ("a: &a [1]\ngrid: {epochs: *a}", ": line 4: anchors and aliases (&, *) are not supported"),
+    ("a: &a [1]\ngrid: {epochs: *a}", ": line 3: anchors and aliases (&, *) are not supported"),
     ("grid: {epochs: [1}", ": line 3: not valid YAML:"),
     ("\tgrid: 1", "not valid YAML"),
     (
@@ -183,7 +183,10 @@ ERRORS = [
         "expect: higher, margin: 0.1}]",
         ':4: claims[0].arm: found {"epochs": 7}, which is no arm of this sweep; allowed: epochs=1',
     ),
-    ("arms: [{epochs: 1}]", ":3: arms[0].name: allowed: a text of 1 to 60 letters"),
+    (
+        "arms: [{epochs: 1}]",
+        ":3: arms[0].name: found null, allowed: a text of 1 to 60 printable characters",
+    ),
     ("arms: [{name: a}, {name: a, epochs: 1}]", ":3: arms[1]: the name a is already taken"),
 ]
 

@@ -110,7 +110,7 @@ def test_a_label_of_ten(tmp_path):
     labels[3] = 10
     (folder / NAMES[3]).write_bytes(idx(labels))
     refresh_checksums(folder)
-    with pytest.raises(DataError, match="holds the label 10; labels go from 0 to 9"):
+    with pytest.raises(DataError, match="holds the label 10; allowed: 0 to 9"):
         verify(folder)
 
 
@@ -119,7 +119,7 @@ def test_images_of_another_size(tmp_path):
     folder = write_data(tmp_path)
     (folder / NAMES[0]).write_bytes(idx(np.zeros((TRAIN_COUNT, 32, 32))))
     refresh_checksums(folder)
-    with pytest.raises(DataError, match="holds images of 32x32 pixels, not 28x28"):
+    with pytest.raises(DataError, match="holds images of 32x32 pixels; allowed: 28x28 pixels"):
         verify(folder)
 
 
@@ -128,7 +128,9 @@ def test_counts_that_differ(tmp_path):
     folder = write_data(tmp_path)
     (folder / NAMES[1]).write_bytes(idx(tiny_images(TRAIN_COUNT - 1, 1)[1]))
     refresh_checksums(folder)
-    with pytest.raises(DataError, match="300 train images but 299 labels"):
+    with pytest.raises(
+        DataError, match="found 300 train images but 299 labels, allowed: as many of one"
+    ):
         verify(folder)
 
 

@@ -12,6 +12,7 @@ PACKAGE = Path(fmnist_tuning.__file__).parent
 # What each room may import of the package; CONTRIBUTING.md draws the same table.
 LAYERS = {
     "errors": 0,
+    "printable": 0,
     "records": 0,
     "metrics": 0,
     "writing": 1,

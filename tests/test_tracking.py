@@ -80,7 +80,9 @@ def test_a_sweeps_definition_is_kept(store):
     """As tags, however long it is, and as sweep.yaml for people; a second time in the same run."""
     study = Study.open("definitions", store)
     short = SweepConfig(sweep="one", title="One", grid={"epochs": [1]})
-    long = short.model_copy(update={"title": "é" * 12_000})
+    long = short.model_copy(
+        update={"hypothesis": "é" * 2_000, "seeds": tuple(range(10**6, 10**6 + 999))}
+    )
     for sweep in (short, long, long):
         run_id = study.begin_sweep(sweep, "d")
         study.end_run(run_id, "FINISHED")
@@ -147,8 +149,11 @@ def test_a_server_that_does_not_answer():
     ("uri", "message"),
     [
         ("sqlite:////nowhere/at/all/x.db", "the folder /nowhere/at/all does not exist"),
-        ("sqlite:///notes.txt", "/notes.txt failed: (sqlite3.DatabaseError) file is not"),
-        ("quatsch://x", "the tracking store quatsch://x failed"),
+        (
+            "sqlite:///notes.txt",
+            "/notes.txt failed: file is not a database (choose another with --tracking-uri)",
+        ),
+        ("quatsch://x", "found 'quatsch://x', allowed: a folder, sqlite:///FILE, http://HOST:PORT"),
     ],
 )
 def test_a_store_that_cannot_be_opened(tmp_path, uri, message):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from fmnist_tuning.errors import FmnistError, Interrupted
+from fmnist_tuning.printable import printable
 
 if TYPE_CHECKING:
     from fmnist_tuning.config import SweepConfig
@@ -114,7 +115,7 @@ def run(
     terminal.facts(
         out,
         {
-            "study": f"{study.name} in {study.uri}",
+            "study": f"{study.name} in {study.place}",
             "data": f"{files.described}, verified, in {files.folder}",
             "plan": ", ".join(sweep.sweep for sweep in sweeps),
         },
@@ -139,7 +140,8 @@ def run(
         terminal.print_results(terminal.console(), results)
     terminal.facts(out, {"browse": study.browse_hint()})
     if results.failures:
-        out.print(f"failed: {', '.join(results.failures)}", style="red", markup=False)
+        failed = terminal.escape(f"failed: {', '.join(results.failures)}")
+        out.print(failed, style="red")
         raise typer.Exit(1)
 
 
@@ -194,13 +196,13 @@ def data(
             raise
         # Where they are merely missing, that they are now fetched says it all.
         if not isinstance(error, MissingDataError):
-            typer.echo(f"{error}", err=True)
-        fetch_into(data_dir or DEFAULT_FOLDER, say=lambda text: typer.echo(text, err=True))
+            _say(error, err=True)
+        fetch_into(data_dir or DEFAULT_FOLDER, say=lambda text: _say(text, err=True))
         files = find(data_dir)
     if as_json:
         typer.echo(json.dumps(files.as_json(), indent=2))
     else:
-        typer.echo(f"{files.folder}: {files.described}, verified (digest {files.digest})")
+        _say(f"{files.folder}: {files.described}, verified (digest {files.digest})")
 
 
 @app.command()
@@ -250,11 +252,11 @@ def plot(
         if frames.missing:
             total = len(frames.missing) + len(frames.runs)
             missing = f"{len(frames.missing)} of {total} runs are not finished"
-            typer.echo(f"{sweep}: {missing}: {', '.join(frames.missing[:5])}", err=True)
+            _say(f"{sweep}: {missing}: {', '.join(frames.missing[:5])}", err=True)
     for sweep, drawn in draw_study(found.sweeps, file_format):
         for name, content in drawn.items():
             write_whole(output / name, content)
-            typer.echo(output / name)
+            _say(output / name)
         found.study.log_files(
             found.sweep_run_ids[sweep], "plots", [output / name for name in drawn]
         )
@@ -280,9 +282,9 @@ def journal(
     text = write_journal(found, present, output)
     if not check:
         write_whole(output, text.encode())
-        typer.echo(output)
+        _say(output)
     elif text != present:
-        typer.echo(difference(present or "", text, output), nl=False)
+        _say(difference(present or "", text, output), nl=False)
         raise typer.Exit(1)
 
 
@@ -325,11 +327,16 @@ def main() -> None:
     try:
         app()
     except FmnistError as error:
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
         typer.echo("interrupted; the same command goes on with what is left", err=True)
         sys.exit(interruption.exit_code)
+
+
+def _say(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print what may hold names from outside."""
+    typer.echo(printable(str(text)), err=err, nl=nl)
 
 
 def _sweeps(
@@ -338,7 +345,7 @@ def _sweeps(
     from fmnist_tuning.config import load_sweeps, parse_overrides, parse_seeds
 
     return load_sweeps(
-        configs, parse_overrides(settings or []), parse_seeds(seeds) if seeds else None
+        configs, parse_overrides(settings or []), None if seeds is None else parse_seeds(seeds)
     )
 
 
@@ -347,7 +354,7 @@ def _jobs(text: str) -> int | None:
         return None
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 256:  # noqa: PLR2004
         return int(text)
-    raise FmnistError(f"--jobs: found {text!r}, allowed: auto, or a number from 1 to 256")
+    raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:

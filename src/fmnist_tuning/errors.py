@@ -12,6 +12,8 @@ FmnistError             exit code 2: usage, configuration, data or tracking stor
     └── CheckpointError a checkpoint that is damaged or cannot be written
 """
 
+_PROBLEMS_SHOWN = 50
+
 
 class FmnistError(Exception):
     """Base of every error that a user can act on; printed without a traceback."""
@@ -28,8 +30,11 @@ class ConfigError(FmnistError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{count}, nothing was trained:", *problems]))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        more = len(problems) - _PROBLEMS_SHOWN
+        rest = [f"and {more:,} more"] if more > 0 else []
+        shown = problems[:_PROBLEMS_SHOWN]
+        super().__init__("\n".join([f"{count}, nothing was trained:", *shown, *rest]))
 
 
 class Interrupted(BaseException):

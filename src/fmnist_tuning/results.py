@@ -21,6 +21,8 @@ from fmnist_tuning.analysis import (
     summary,
 )
 from fmnist_tuning.config import Arm, SweepConfig
+from fmnist_tuning.config.problems import first_problem, shorten
+from fmnist_tuning.config.reading import MAX_BYTES
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.planning import PlannedRun, runs_of
@@ -73,7 +75,7 @@ def read_study(
             f"the study {name} has no sweep {', '.join(unknown)}; it has "
             f"{', '.join(tracked) or 'none'}"
         )
-    configs = {sweep: _config(sweep, found.definition) for sweep, found in tracked.items()}
+    configs = {sweep: stored_sweep(sweep, found.definition) for sweep, found in tracked.items()}
     planned = {
         sweep: runs_of(config, tracked[sweep].data_digest) for sweep, config in configs.items()
     }
@@ -113,18 +115,37 @@ def _row(run: PlannedRun, tracked: TrackedRun) -> tuple[Arm, int, str, Mapping[s
     return run.arm, run.config.seed, tracked.run_id, tracked.metrics
 
 
-def _config(sweep: str, definition: str) -> SweepConfig:
-    # Whoever may write to the store may have forged it: it is held to the same rules as a file.
+def stored_sweep(sweep: str, definition: str) -> SweepConfig:
+    """A sweep as its study keeps it.
+
+    Whoever may write to the store may have forged it: it is held to the same rules as a file.
+
+    Args:
+        sweep: The sweep's id, the name of its MLflow run.
+        definition: As JSON.
+
+    Raises:
+        TrackingError: For anything that could not be trained under that id.
+    """
     try:
+        if len(definition) > MAX_BYTES:
+            raise _ForgedError(f"longer than {MAX_BYTES:,} characters")
         config = SweepConfig.model_validate_json(definition)
-    except ValidationError as error:
+        if config.sweep != sweep:
+            raise _ForgedError(f"it is that of {config.sweep}")
+        if config.undecided:
+            raise _ForgedError("it has no arms")
+    except (ValidationError, _ForgedError) as error:
+        reason = error if isinstance(error, _ForgedError) else first_problem(error, SweepConfig)
         raise TrackingError(
-            f"the study's definition of {sweep} cannot be read "
-            f"({error.errors(include_url=False)[0]['msg']}); `fmnist run` on its file mends it"
+            f"the study's definition of {shorten(sweep)} cannot be read: {reason}; `fmnist run` on "
+            "its file mends it, or delete its run in MLflow"
         ) from None
-    if config.undecided:
-        raise TrackingError(f"the study's definition of {sweep} has no arms")
     return config
+
+
+class _ForgedError(Exception):
+    """A definition that `fmnist` did not write; the message says why."""
 
 
 def as_records(results: StudyResults) -> list[dict[str, Any]]:

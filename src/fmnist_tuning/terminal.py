@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -33,12 +33,18 @@ from fmnist_tuning.execution import (
 )
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.planning import PlannedRun
+from fmnist_tuning.printable import printable
 from fmnist_tuning.records import EpochMetrics
 from fmnist_tuning.wording import outcome
 
 _WIDTH_OFF_TERMINAL = 120
 _MINUTE = 60
 _HOUR = 3600
+
+
+def escape(text: str) -> str:
+    """A text from outside as rich may print it: no markup, and nothing that a terminal obeys."""
+    return without_markup(printable(text))
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -303,6 +309,8 @@ def print_study(
 
 def duration(seconds: float) -> str:
     """`47 s`, `12 min`, `3 h 05 min`."""
+    if not math.isfinite(seconds):
+        return "unknown"
     if seconds < _MINUTE:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
     if seconds < _HOUR:

@@ -30,7 +30,9 @@ def write_whole(path: Path, content: bytes) -> None:
             Path(name).unlink()
             raise
     except OSError as error:
-        raise FmnistError(f"{path}: cannot be written: {error.strerror}") from None
+        in_the_way = isinstance(error, FileExistsError)
+        reason = f"{path.parent} is not a folder" if in_the_way else error.strerror
+        raise FmnistError(f"{path}: cannot be written: {reason}") from None
 
 
 def _umask() -> int:

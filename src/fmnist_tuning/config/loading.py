@@ -1,5 +1,6 @@
 """Sweep files and command-line overrides to sweeps, with every problem of every file at once."""
 
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +56,7 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
-        place = f"--set {key}"
+        place = f"--set {dotted((key,))}"
         if not equals:
             problems.append(f"--set {shown(assignment)}: allowed: key=value")
         elif key == "seed":
@@ -99,38 +100,55 @@ def parse_seeds(text: str) -> list[int]:
 def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
-            if not inside:
-                problems.append(f"{path}: a folder without a .yaml file")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-            hint = nearest(path.name, there) if there else ""
-            problems.append(f"{path}: no such file{hint}")
+        try:
+            if path.is_dir():
+                inside = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+                if not inside:
+                    problems.append(f"{path}: a folder without a .yaml file")
+                files += inside
+            elif path.exists():
+                files.append(path)
+            else:
+                there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+                hint = nearest(path.name, there) if there else ""
+                problems.append(f"{path}: no such file{hint}")
+        except OSError as error:  # a name too long, a folder that is closed to us
+            problems.append(f"{shown(str(path))}: cannot be read: {error.strerror}")
     return list(dict.fromkeys(files))
+
+
+def _read(path: Path) -> str:
+    # A pipe or a device could keep us waiting for ever, or never end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise YamlError("not a file; allowed: files, and folders of them")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
+    return content.decode("utf-8-sig")
 
 
 def _load(
     path: Path, overrides: dict[str, Any], seeds: Sequence[int] | None, problems: list[str]
 ) -> SweepConfig | None:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
-        raw, lines = read_yaml(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, YamlError) as error:
-        reason = "not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        problems.append(f"{path}: {reason}")
+        raw, lines = read_yaml(_read(path))
+    except YamlError as error:
+        problems.append(f"{path}: {error}")
+        return None
+    except UnicodeDecodeError:
+        problems.append(f"{path}: not a text in UTF-8; save it as one")
+        return None
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
         return None
     if not isinstance(raw, dict):
         problems.append(f"{path}: found {shown(raw)}, allowed: a mapping that starts with `sweep:`")
         return None
     swept = {*_keys(raw.get("grid")), *(k for arm in _items(raw.get("arms")) for k in _keys(arm))}
-    for key in overrides.keys() & swept:
+    for key in sorted(overrides.keys() & swept):
         problems.append(f"{path}: --set {key}: this sweep varies it; edit the file instead")
-    fixed = raw.get("fixed") or {}
+    fixed = {} if raw.get("fixed") is None else raw["fixed"]
     if isinstance(fixed, dict):
         raw = {**raw, "fixed": {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}}
     if seeds is not None:
@@ -140,7 +158,8 @@ def _load(
         return SweepConfig.model_validate_json(as_json(raw))
     except ValidationError as error:
         found = _all_problems(raw, problems_of(error, SweepConfig))
-        problems += [_line(path, p, lines, overrides) for p in found]
+        given = overrides if seeds is None else {**overrides, "--seeds": seeds}
+        problems += [_line(path, p, lines, given) for p in found]
         return None
 
 
@@ -169,6 +188,8 @@ def _line(
 ) -> str:
     if problem.path[:1] == ("fixed",) and len(problem.path) > 1 and problem.path[1] in overrides:
         return f"--set {dotted(problem.path[1:])}: {problem.text}"
+    if problem.path[:1] == ("seeds",) and "--seeds" in overrides:
+        return f"{path}: --seeds: {problem.text}"
     place = problem.path
     while place and place not in lines:
         place = place[:-1]

@@ -1,10 +1,11 @@
 """Problems of a configuration: where, what was found, what is allowed, the nearest right word."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -12,6 +13,18 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 Path = tuple[str | int, ...]
 
 _SHOWN_CHARACTERS = 80
+
+# Where pydantic speaks of JSON or of Python.
+_ALLOWED: Final = {
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "string_type": "a text",
+    "too_short": "at least one entry",
+    "json_invalid": "JSON",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +40,32 @@ class Problem:
 
 
 def dotted(path: Path) -> str:
-    """A key path as people write it: `grid.dropout_rate[2]`."""
+    """A key path as people write it: `grid.dropout_rate[2]`; a key that is no word, quoted."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        key = part if re.fullmatch(r"\w{1,80}", part, re.ASCII) else shown(part)
+        text += f".{key}" if text else key
     return text
 
 
 def shown(value: object) -> str:
     """A value as found, short and harmless enough for one line of a terminal."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    text = ascii(text) if isinstance(value, str) else text
+    return shorten(ascii(text) if isinstance(value, str) else text)
+
+
+def shorten(text: str) -> str:
+    """At most 80 characters of a text."""
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """`; did you mean X?` for a misspelt word, else the list of the allowed ones."""
     by_folded = {allowed.casefold(): allowed for allowed in words}
-    close = get_close_matches(word.casefold(), by_folded, n=1)
+    close = get_close_matches(word.casefold()[:_SHOWN_CHARACTERS], by_folded, n=1)
     if close:
         return f"; did you mean {by_folded[close[0]]}?"
     return f"; allowed: {', '.join(by_folded.values())}"
@@ -67,6 +88,9 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
         # A default that depends on a field which is itself wrong: that field is the one to report.
         if detail["type"] == "default_factory_not_called":
             continue
+        # A list is also too short for pydantic when its entries are wrong.
+        if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
+            continue
         # A union repeats an error for each of its members, naming the member as if it were a key.
         path = tuple(p for p in detail["loc"] if not (isinstance(p, str) and p.startswith("list[")))
         if detail["type"] == "problems":
@@ -76,6 +100,12 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
     return list(dict.fromkeys(found))
 
 
+def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first of them in one line: the key path, what was found, what is allowed."""
+    first = problems_of(error, model)[0]
+    return f"{dotted(first.path)}: {first.text}" if first.path else first.text
+
+
 def _sentence(detail: ErrorDetails, keys: Iterable[str]) -> str:
     value = detail["input"]
     match detail["type"]:
@@ -83,11 +113,15 @@ def _sentence(detail: ErrorDetails, keys: Iterable[str]) -> str:
             return f"unknown key{nearest(str(detail['loc'][-1]), keys)}"
         case "missing":
             return "missing, and needed"
+        case "too_long" | "string_too_long":
+            unit = "characters" if detail["type"] == "string_too_long" else "entries"
+            return f"found {len(value):,} {unit}, allowed: at most {detail['ctx']['max_length']:,}"
         case "literal_error" if isinstance(value, str):
             allowed = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
             return f"found {shown(value)}{nearest(value, allowed)}"
-    allowed_text = detail["msg"].replace("Input should be ", "")
-    return f"found {shown(value)}, allowed: {allowed_text[0].lower()}{allowed_text[1:]}"
+    default = detail["msg"].replace("Input should be ", "")
+    text = _ALLOWED.get(detail["type"], f"{default[0].lower()}{default[1:]}")
+    return f"found {shown(value)}, allowed: {text}"
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> Iterable[str]:
@@ -100,7 +134,7 @@ def _keys_at(model: type[BaseModel], path: Path) -> Iterable[str]:
         if nested is None:
             return ()
         model = nested
-    return model.model_fields
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -54,6 +54,7 @@ class RunConfig(BaseModel):
     ] = 2
     conv_channels: tuple[Channels, ...] = Field(
         default_factory=_channel_progression,
+        max_length=8,
         title="channels",
         description="output channels of each block",
     )
@@ -95,8 +96,8 @@ class RunConfig(BaseModel):
             found.append(
                 Problem(
                     ("conv_channels",),
-                    f"found {len(self.conv_channels)} entries {list(self.conv_channels)}, allowed: "
-                    f"exactly num_conv_layers = {self.num_conv_layers}",
+                    f"found {list(self.conv_channels)}, allowed: exactly num_conv_layers = "
+                    f"{self.num_conv_layers} entries",
                 )
             )
         if self.kernel_size % 2 == 0:
@@ -178,6 +179,6 @@ def label_of_value(value: object) -> str:
 def _literal(text: str) -> object:
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text  # all that literal_eval raises for a text that is no literal
     return tuple(value) if isinstance(value, list) else value

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
@@ -17,12 +16,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fmnist_tuning.config.names import FileName, Line, SweepId, Text
 from fmnist_tuning.config.problems import (
     Problem,
     as_json,
     nearest,
     problems_of,
     raise_problems,
+    shorten,
     shown,
 )
 from fmnist_tuning.config.run import RunConfig, format_value
@@ -30,23 +31,12 @@ from fmnist_tuning.metrics import METRICS
 
 MAX_ARMS: Final = 1_000
 MAX_SEEDS: Final = 1_000
+MAX_RUNS: Final = 10_000
 SETTINGS: Final = tuple(key for key in RunConfig.model_fields if key != "seed")
 """What a sweep may set; seeds are listed apart."""
 
 MAX_NAME: Final = 60
 _ARM_LABELS: Final = ("name", "predicted")
-
-
-def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-        raise PydanticCustomError("name", "up to 64 letters, digits, _ and -")
-    return name
-
-
-def _plain_file(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(png|svg|pdf)", name):
-        raise PydanticCustomError("file", "a plain file name that ends in .png, .svg or .pdf")
-    return name
 
 
 def _known_metric(name: str) -> str:
@@ -55,7 +45,6 @@ def _known_metric(name: str) -> str:
     return name
 
 
-SweepId = Annotated[str, AfterValidator(_plain_name)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Settings = dict[str, Any]
 
@@ -78,7 +67,7 @@ class Claim(_Frozen):
         margin: The smallest difference that matters, in the metric's own unit.
     """
 
-    that: str
+    that: Text
     arm: Settings
     versus: Settings
     versus_sweep: SweepId | None = None
@@ -101,7 +90,7 @@ class Figure(_Frozen):
     kind: Literal["trend", "comparison", "heatmap", "ranking"]
     x: str | None = None
     y: str | None = None
-    file: Annotated[str, AfterValidator(_plain_file)]
+    file: FileName
 
 
 class Combine(_Frozen):
@@ -112,7 +101,7 @@ class Combine(_Frozen):
         top: How many combinations are taken, best predicted first.
     """
 
-    sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1)]
+    sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1, max_length=100)]
     top: Annotated[int, Field(ge=1, le=100)] = 3
 
 
@@ -140,12 +129,14 @@ class Arm:
 
     def matches(self, selector: Mapping[str, Any]) -> bool:
         """Whether `selector` names this arm's settings (or its `name`), or lists them."""
-        settings = {**self.config.model_dump(mode="json"), "name": self.name}
-        return all(
-            key in settings
-            and (settings[key] == value or (isinstance(value, list) and settings[key] in value))
-            for key, value in selector.items()
-        )
+        for key, wanted in selector.items():
+            if key != "name" and key not in RunConfig.model_fields:
+                return False
+            own = self.name if key == "name" else getattr(self.config, key)
+            own = list(own) if isinstance(own, tuple) else own
+            if own != wanted and not (isinstance(wanted, list) and own in wanted):
+                return False
+        return True
 
 
 class SweepConfig(_Frozen):
@@ -158,14 +149,14 @@ class SweepConfig(_Frozen):
     """
 
     sweep: SweepId
-    title: str
-    hypothesis: str = ""
+    title: Line
+    hypothesis: Text = ""
     fixed: Settings = Field(default_factory=dict)
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     arms: tuple[Settings, ...] = ()
     combine: Combine | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
-    claims: tuple[Claim, ...] = ()
+    claims: Annotated[tuple[Claim, ...], Field(max_length=100)] = ()
     figure: Figure | None = None
 
     @model_validator(mode="after")
@@ -211,7 +202,7 @@ class SweepConfig(_Frozen):
 
     def _problems_of_seeds(self) -> list[Problem]:
         if len(set(self.seeds)) < len(self.seeds):
-            return [Problem(("seeds",), f"found {list(self.seeds)}, allowed: each seed once")]
+            return [Problem(("seeds",), f"found {shown(self.seeds)}, allowed: each seed once")]
         return []
 
     def _problems_of_swept(self) -> list[Problem]:
@@ -219,9 +210,12 @@ class SweepConfig(_Frozen):
         if makers not in (["grid"], ["arms"], ["combine"], ["arms", "combine"]):
             found = " and ".join(makers) or "none of them"
             return [Problem((), f"found {found}, allowed: one of grid, arms and combine")]
-        size = math.prod(len(levels) for levels in self.grid.values())
-        if size > MAX_ARMS or len(self.arms) > MAX_ARMS:
-            return [Problem((makers[0],), f"found {size} arms, allowed: at most {MAX_ARMS}")]
+        size = len(self.arms) or math.prod(len(levels) for levels in self.grid.values())
+        if size > MAX_ARMS:
+            return [Problem((makers[0],), f"found {size:,} arms, allowed: at most {MAX_ARMS:,}")]
+        if size * len(self.seeds) > MAX_RUNS:
+            text = f"found {len(self.seeds):,} for each of {size:,} arms"
+            return [Problem(("seeds",), f"{text}, allowed: at most {MAX_RUNS:,} runs a sweep")]
         problems = []
         for key, levels in self.grid.items():
             for index, level in enumerate(levels):
@@ -231,10 +225,7 @@ class SweepConfig(_Frozen):
                 problems += [Problem((*place, *p.path[1:]), p.text) for p in found_here]
         for index, arm in enumerate(self.arms):
             problems += _problems_of_settings(("arms", index), arm, labels=_ARM_LABELS)
-            if not isinstance(arm.get("name"), str) or not 1 <= len(arm["name"]) <= MAX_NAME:
-                problems.append(
-                    Problem(("arms", index, "name"), f"allowed: a text of 1 to {MAX_NAME} letters")
-                )
+            problems += _problems_of_labels(("arms", index), arm)
         for key in set(self.fixed) & set(self.swept):
             problems.append(Problem(("fixed", key), "is also swept; keep it in one place"))
         return list(dict.fromkeys(problems))
@@ -248,13 +239,13 @@ class SweepConfig(_Frozen):
             try:
                 config = _run_config({**self.fixed, **overrides})
             except ValidationError as error:
-                values = " ".join(f"{key}={format_value(v)}" for key, v in overrides.items())
+                values = " ".join(f"{k}={_brief(v)}" for k, v in overrides.items())
                 problems += [
                     Problem((where,), f"{values}: {p.path[0]}: {p.text}")
                     for p in problems_of(error, RunConfig)
                 ]
                 continue
-            label = name or " ".join(f"{k}={format_value(v)}" for k, v in overrides.items())
+            label = name or " ".join(f"{k}={_brief(v)}" for k, v in overrides.items())
             place = (where, index) if self.arms else (where,)
             if config in seen:
                 problems.append(Problem(place, f"{label} repeats {seen[config]}"))
@@ -292,7 +283,8 @@ class SweepConfig(_Frozen):
                 text = f"found {shown(setting)}, allowed with {self.figure.kind}: one of {swept}"
                 problems.append(Problem(("figure", axis), text))
             elif axis not in needed and setting is not None:
-                problems.append(Problem(("figure", axis), f"is not for a {self.figure.kind}"))
+                text = f"found {shown(setting)}, allowed with {self.figure.kind}: none; remove it"
+                problems.append(Problem(("figure", axis), text))
         if self.figure.kind == "heatmap" and not problems:
             axes = {self.figure.x, self.figure.y}
             if set(self.swept) != axes or len(axes) == 1:
@@ -303,6 +295,23 @@ class SweepConfig(_Frozen):
 
 def _run_config(settings: Settings) -> RunConfig:
     return RunConfig.model_validate_json(as_json(settings))
+
+
+def _brief(value: object) -> str:
+    return shorten(format_value(value))
+
+
+def _problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Problem]:
+    """What is wrong with an arm's name and with what was predicted for it."""
+    problems = []
+    name, predicted = arm.get("name"), arm.get("predicted", 0.0)
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        text = f"found {shown(name)}, allowed: a text of 1 to {MAX_NAME} printable characters"
+        problems.append(Problem((*place, "name"), text))
+    if type(predicted) not in {int, float} or not abs(predicted) < math.inf:
+        text = f"found {shown(predicted)}, allowed: a number, which a combination predicted"
+        problems.append(Problem((*place, "predicted"), text))
+    return problems
 
 
 def _problems_of_settings(

@@ -43,8 +43,9 @@ PUBLISHED: Final = {
 }
 """SHA-256 of each file's uncompressed contents, as published with the paper (arXiv:1708.07747)."""
 
-# Enough for any data set of this shape, and a bound on what a hostile gzip may unfold to.
-_MAX_BYTES: Final = 1 << 30
+# More than twice Fashion-MNIST, and a bound on what a hostile gzip may unfold to.
+_MAX_BYTES: Final = 1 << 27
+_MAX_LISTING_BYTES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,11 @@ def find(data_dir: Path | None = None) -> DataFiles:
     places = [data_dir] if data_dir is not None else [DEFAULT_FOLDER, DEBIAN_FOLDER]
     for place in places:
         for folder in (place / TORCHVISION_LAYOUT, place):
-            if any(_path(folder, name) for name in PUBLISHED):
+            try:
+                there = any(_path(folder, name) for name in PUBLISHED)
+            except OSError as error:  # a name too long, a folder that is closed to us
+                raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+            if there:
                 return verify(folder)
     looked = " nor in ".join(str(place) for place in places)
     raise MissingDataError(
@@ -123,6 +128,8 @@ def verify(folder: Path) -> DataFiles:
     for name in PUBLISHED:
         path = _path(folder, name)
         if path is None:
+            if (folder / name).exists():
+                raise DataError(f"{folder / name} is not a file; put the file of that name there")
             raise DataError(
                 f"{folder / name}(.gz) is missing, though others of the four files are there; "
                 "`fmnist data --fetch` gets them all"
@@ -133,12 +140,20 @@ def verify(folder: Path) -> DataFiles:
             raise DataError(
                 f"{path} is damaged: its contents are not those that were published (SHA-256 "
                 "differs); delete it, and `fmnist data --fetch` gets it again"
+                if expected is PUBLISHED
+                else f"{path} is damaged: its contents are not those that {CHECKSUMS} lists; put "
+                f"back the right ones, or list these with `sha256sum *-ubyte > {CHECKSUMS}`"
             )
     digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
     arrays = [_array(content) for content in contents.values()]
     for kind, images, labels in (("train", *arrays[:2]), ("t10k", *arrays[2:])):
         if len(images) != len(labels):
-            raise DataError(f"{folder}: {len(images)} {kind} images but {len(labels)} labels")
+            raise DataError(
+                f"{folder}: found {len(images):,} {kind} images but {len(labels):,} labels, "
+                "allowed: as many of one as of the other"
+            )
+        if not len(images):
+            raise DataError(f"{folder}: found no {kind} images, allowed: at least one")
     return DataFiles(
         folder=folder,
         digest=hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
@@ -160,13 +175,19 @@ def _expected_checksums(folder: Path) -> dict[str, str]:
     if not listing.is_file():
         return PUBLISHED
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        with listing.open("rb") as file:
+            lines = file.read(_MAX_LISTING_BYTES).decode("utf-8").splitlines()
         own = {name.lstrip(" *"): digest for digest, name in (li.split(maxsplit=1) for li in lines)}
         return {name: own[name].lower() for name in PUBLISHED}
     except (OSError, ValueError, KeyError) as error:
+        reason = {
+            KeyError: f"nothing about {error}",
+            UnicodeDecodeError: "not a text in UTF-8",
+            ValueError: "lines without a checksum and a name",
+        }.get(type(error), str(error))
         raise DataError(
-            f"{listing} does not list the SHA-256 of each uncompressed file ({error}); write it "
-            f"with `sha256sum *-ubyte > {CHECKSUMS}`"
+            f"{listing} does not list the SHA-256 of each uncompressed file: found {reason}; write "
+            f"it with `sha256sum *-ubyte > {CHECKSUMS}`"
         ) from None
 
 
@@ -179,7 +200,7 @@ def _read(path: Path) -> bytes:
             f"{path} cannot be read ({error}); delete it, and `fmnist data --fetch` gets it again"
         ) from None
     if len(content) > _MAX_BYTES:
-        raise DataError(f"{path} holds more than {_MAX_BYTES:,} bytes; these are not the images")
+        raise DataError(f"{path} holds too much; allowed: at most {_MAX_BYTES:,} bytes")
     return content
 
 
@@ -188,9 +209,14 @@ def _check_structure(path: Path, name: str, content: bytes) -> None:
     header = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", content[4:header].ljust(4 * dimensions, b"\0"))
     if content[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(f"{path} is not an IDX file of {dimensions}-dimensional bytes")
+        raise DataError(
+            f"{path} is not an IDX file of {dimensions}-dimensional bytes; delete it, and "
+            "`fmnist data --fetch` gets it again"
+        )
     if dimensions == 3 and shape[1:] != (28, 28):  # noqa: PLR2004
-        raise DataError(f"{path} holds images of {shape[1]}x{shape[2]} pixels, not 28x28")
+        raise DataError(
+            f"{path} holds images of {shape[1]}x{shape[2]} pixels; allowed: 28x28 pixels"
+        )
     expected = header + int(np.prod(shape, dtype=object))
     if len(content) != expected:
         raise DataError(
@@ -198,7 +224,7 @@ def _check_structure(path: Path, name: str, content: bytes) -> None:
             "delete it, and `fmnist data --fetch` gets it again"
         )
     if dimensions == 1 and max(content[header:], default=0) >= len(CLASS_NAMES):
-        raise DataError(f"{path} holds the label {max(content[header:])}; labels go from 0 to 9")
+        raise DataError(f"{path} holds the label {max(content[header:])}; allowed: 0 to 9")
 
 
 def _array(content: bytes) -> NDArray[np.uint8]:

@@ -24,8 +24,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fmnist_tuning.config import RunConfig, SweepConfig
+from fmnist_tuning.config.names import SweepId
 from fmnist_tuning.config.problems import Problem, raise_problems, shown
-from fmnist_tuning.config.sweep import SweepId
 from fmnist_tuning.planning import fingerprint
 from fmnist_tuning.records import METRIC_NAMES, RunOutcome
 

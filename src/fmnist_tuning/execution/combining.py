@@ -11,6 +11,7 @@ from fmnist_tuning.analysis import predict_combinations
 from fmnist_tuning.config import RunConfig, SweepConfig
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.planning import parameter_count, runs_of
+from fmnist_tuning.results import stored_sweep
 from fmnist_tuning.tracking import Study, TrackedRun
 
 RESPONSE = "final_val_accuracy"
@@ -23,6 +24,7 @@ def find_sources(
 
     Raises:
         ConfigError: Naming those that are neither.
+        TrackingError: When the study's definition of one cannot be read.
     """
     assert sweep.combine is not None  # noqa: S101  the caller asks only for combinations
     by_id = {other.sweep: other for other in planned}
@@ -32,7 +34,7 @@ def find_sources(
         if source in by_id:
             sources.append(by_id[source])
         elif stored is not None:
-            sources.append(SweepConfig.model_validate_json(stored))
+            sources.append(stored_sweep(source, stored))
         else:
             missing.append(source)
     if missing:

@@ -1,6 +1,7 @@
 """How every figure looks, and how it becomes a file."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ def encode(figure: Figure, kind: Format) -> bytes:
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     buffer = io.BytesIO()
-    with styled():
+    with styled(), warnings.catch_warnings():
+        # Its font lacks many of the world's signs, and draws boxes instead.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(buffer, format=kind, metadata=undated[kind])
     return buffer.getvalue()

@@ -1,6 +1,7 @@
 """The journal: its template filled from a study."""
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from fmnist_tuning.config import Arm, RunConfig
 from fmnist_tuning.errors import JournalError
 from fmnist_tuning.journal import answers
 from fmnist_tuning.journal.blocks import read_blocks, replace_blocks
-from fmnist_tuning.journal.markdown import plain
+from fmnist_tuning.journal.markdown import code, plain
 from fmnist_tuning.journal.section import ACCURACY, Section
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.results import StudyResults
@@ -104,7 +105,7 @@ def _render(results: StudyResults) -> str:
         finding=finding,
         lesson=lesson,
         param=param,
-        study=plain(results.study.name),
+        study=code(results.study.name),
         total_runs=_total(results),
         started=_day(min(run.started for run in results.runs)),
         completed=_day(max(run.ended for run in results.runs)),
@@ -151,7 +152,7 @@ def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> st
                 certain = told_apart(best.frames, ACCURACY, [found], best.others)[0]
                 return (
                     f"{worded(METRICS[ACCURACY], found)} validation accuracy against "
-                    f"{candidate.label} of `{section.sweep}`: "
+                    f"{plain(candidate.label)} of `{section.sweep}`: "
                     + ("told apart." if certain else "not told apart.")
                 )
     return ""
@@ -186,7 +187,7 @@ def _devices(results: StudyResults) -> str:
 def _values(results: StudyResults, param: str) -> str:
     """A setting's value, or all that occur, thousands with commas."""
     found = {run.params.get(param, "unknown") for run in results.runs}
-    if not all(text.isascii() and text.isdigit() for text in found):
+    if not all(re.fullmatch("[0-9]{1,20}", text) for text in found):
         return listed(sorted(plain(text) for text in found))
     numbers = sorted(map(int, found))
     if len(numbers) > _MANY:
@@ -204,4 +205,7 @@ def _validated_on(results: StudyResults) -> str:
 
 
 def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return "unknown"

@@ -70,9 +70,7 @@ class Section:
         config = self.frames.config
         lines = []
         if config.grid:
-            swept = "; ".join(
-                f"`{key}` = {format_value(levels)}" for key, levels in config.grid.items()
-            )
+            swept = "; ".join(f"`{key}` = {shown(levels)}" for key, levels in config.grid.items())
             lines.append(f"- **Parameter{'s' if len(config.grid) > 1 else ''}:** {swept}")
         else:
             lines += [f"- **{lettered(arm)}:** {settings_of(arm)}" for arm in config.expanded()]

@@ -1,6 +1,8 @@
 """What a study keeps of its runs: the tags' names, and the records made of MLflow's."""
 
 import json
+import math
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,6 +127,16 @@ def tracked_run(run: Any) -> TrackedRun:
     )
 
 
+def has_result(metrics: Mapping[str, float]) -> bool:
+    """Whether a run that is marked FINISHED has what a training ends with."""
+    accuracies = [metrics.get(name, -1) for name in ("final_train_accuracy", "final_val_accuracy")]
+    return (
+        all(0 <= accuracy <= 1 for accuracy in accuracies)
+        and 1 <= metrics.get("total_params", 0) < math.inf
+        and 0 <= metrics.get("train_seconds", -1) < math.inf
+    )
+
+
 def open_run(run: Any) -> OpenRun:
     """An unfinished run, of MLflow's."""
     tags = run.data.tags
@@ -152,7 +164,7 @@ def tracked_sweep(run: Any) -> TrackedSweep:
         run_id=run.info.run_id,
         sweep=run.info.run_name,
         definition=definition_of(run),
-        data_digest=run.data.tags[DATA],
+        data_digest=run.data.tags.get(DATA, ""),
         tags=run.data.tags,
         status=run.info.status,
         started=started / 1000,
@@ -185,9 +197,12 @@ def _settings(sweep: SweepConfig) -> dict[str, Any]:
 
 
 def definition_of(sweep_run: Any) -> str:
-    """The definition that `definition_tags` spread over tags."""
+    """The definition that `definition_tags` spread over tags; empty where they are not its work."""
     tags = sweep_run.data.tags
-    return "".join(tags[f"{DEFINITION}.{part}"] for part in range(int(tags.get(DEFINITION, 0))))
+    count = tags.get(DEFINITION, "")
+    parts = range(int(count)) if re.fullmatch("[0-9]{1,4}", count) else ()
+    chunks = [tags.get(f"{DEFINITION}.{part}") for part in parts]
+    return "" if None in chunks else "".join(chunks)
 
 
 def run_tags(tags: Mapping[str, str]) -> list[RunTag]:

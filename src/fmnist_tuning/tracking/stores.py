@@ -3,11 +3,13 @@
 import logging
 import os
 import re
+import sqlite3
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -30,7 +32,9 @@ import mlflow  # noqa: E402  after the environment that it reads
 
 # MLflow sets levels of its own when it is imported, and Alembic speaks when it is.
 for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.file_store"):
-    logging.getLogger(_noisy).setLevel(logging.ERROR)
+    logging.getLogger(_noisy).setLevel(logging.CRITICAL)
+# What a store logs as it fails, traceback and all, comes to the user as our error.
+logging.getLogger().addHandler(logging.NullHandler())
 
 from alembic.util import CommandError  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
@@ -38,7 +42,17 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
 
+# An ImportError is the driver of a database that is not installed; a UnicodeError, a text that the
+# store cannot hold.
+_FAILURES: Final = (
+    *(MlflowException, SQLAlchemyError, CommandError, sqlite3.Error),
+    *(OSError, ImportError, UnicodeError),
+)
 _SERVER_TIMEOUT_SECONDS: Final = 10
+_SCHEMES: Final = (
+    r"file|https?|databricks|databricks-uc|uc|(sqlite|postgresql|mysql|mssql)([+]\w+)?"
+)
+_MAX_NAME: Final = 200
 
 
 def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
@@ -47,8 +61,11 @@ def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
     Args:
         tracking_uri: What the user named, before anything else.
         environment: Let `MLFLOW_TRACKING_URI` come next, before MLflow's own default.
+
+    Raises:
+        TrackingError: For what is no store's URI.
     """
-    if tracking_uri:
+    if tracking_uri is not None:
         return _absolute(tracking_uri)
     if environment and os.environ.get("MLFLOW_TRACKING_URI"):
         return _absolute(os.environ["MLFLOW_TRACKING_URI"])
@@ -63,6 +80,7 @@ def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
 
 def _absolute(uri: str) -> str:
     """A local store's URI, free of the current directory: MLflow caches stores by their URIs."""
+    _check_uri(uri)
     place = local_path(uri)
     if place is None:
         return uri
@@ -107,26 +125,75 @@ def artifact_location(uri: str, name: str) -> str | None:
     return (place.absolute().parent / "mlruns" / folder).as_uri()
 
 
+def public(uri: str) -> str:
+    """A store's URI for people to see: without the password that it may hold."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+
+
+def check_name(name: str) -> None:
+    """Refuse what not every store keeps, or no terminal should show, as a study's name.
+
+    Raises:
+        TrackingError: For such a name.
+    """
+    if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or name != name.strip():
+        found = ascii(name) if len(name) <= _MAX_NAME else f"{len(name):,} characters"
+        raise TrackingError(
+            f"--experiment: found {found}, allowed: 1 to {_MAX_NAME} printable characters without "
+            "spaces around them"
+        )
+
+
+def _check_uri(uri: str) -> None:
+    """Refuse what is no store's URI, before MLflow takes it for the name of a folder."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)
+    known = scheme is None or re.fullmatch(_SCHEMES, scheme[1])
+    in_memory = uri.startswith("sqlite:") and not re.match(r"sqlite:///[^:?]", uri)
+    if not known or in_memory or not uri.strip() or not uri.isprintable():
+        found = ascii(public(uri))[:200]
+        raise TrackingError(
+            f"--tracking-uri (or MLFLOW_TRACKING_URI): found {found}, allowed: a folder, "
+            "sqlite:///FILE, http://HOST:PORT, or a database that MLflow knows, such as "
+            "postgresql://USER@HOST/NAME"
+        )
+
+
 def check_reachable(uri: str) -> None:
-    """Ask a server once: MLflow itself would go on trying for minutes."""
+    """Try a store once: MLflow itself would go on trying for minutes.
+
+    Raises:
+        TrackingError: When it is out of reach.
+    """
+    if uri.startswith("sqlite:///"):
+        _check_sqlite(uri)
     if not uri.startswith(("http://", "https://")):
-        place = local_path(uri)
-        if place is not None and uri.startswith("sqlite:") and not place.absolute().parent.is_dir():
-            raise TrackingError(f"{uri}: the folder {place.absolute().parent} does not exist")
         return
     try:
         with urllib.request.urlopen(  # noqa: S310  the scheme was just checked
-            f"{uri.rstrip('/')}/health", timeout=_SERVER_TIMEOUT_SECONDS
+            re.sub("//[^/@]*@", "//", f"{uri.rstrip('/')}/health"), timeout=_SERVER_TIMEOUT_SECONDS
         ):
             pass
     except urllib.error.HTTPError:
         pass  # it answers; whether it lets us in, the first real call tells
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
-            f"no MLflow server answers at {uri} ({reason}); start it with `mlflow server`, or name "
-            "another store with --tracking-uri"
+            f"no MLflow server answers at {public(uri)} ({reason}); start it with `mlflow server`, "
+            "or name another store with --tracking-uri"
         ) from None
+
+
+def _check_sqlite(uri: str) -> None:
+    place = local_path(uri)
+    assert place is not None  # noqa: S101  for mypy: the caller saw the scheme
+    folder = place.absolute().parent
+    if not folder.is_dir():
+        raise TrackingError(
+            f"the tracking store {uri}: the folder {folder} does not exist; make it, or name "
+            "another store with --tracking-uri"
+        )
+    with closing(sqlite3.connect(place)) as database:
+        database.execute("PRAGMA schema_version")
 
 
 @contextmanager
@@ -134,8 +201,9 @@ def translated(uri: str) -> Iterator[None]:
     """Turn what MLflow raises into one line that names the store."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    except _FAILURES as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
         raise TrackingError(
-            f"the tracking store {uri} failed: {lines[0]} (choose another with --tracking-uri)"
+            f"the tracking store {public(uri)} failed: {lines[0][:300]} (choose another with "
+            "--tracking-uri)"
         ) from error

@@ -36,6 +36,7 @@ from fmnist_tuning.tracking.runs import (
     clipped,
     definition_of,
     definition_tags,
+    has_result,
     log_definition,
     open_run,
     run_tags,
@@ -44,9 +45,11 @@ from fmnist_tuning.tracking.runs import (
 )
 from fmnist_tuning.tracking.stores import (
     artifact_location,
+    check_name,
     check_reachable,
     is_file_store,
     local_path,
+    public,
     resolve,
     state_folder,
     translated,
@@ -88,6 +91,7 @@ class Study:
         Raises:
             TrackingError: When the store cannot be opened.
         """
+        check_name(name)
         uri = resolve(tracking_uri)
         with translated(uri):
             check_reachable(uri)
@@ -104,9 +108,9 @@ class Study:
                 experiment = client.get_experiment_by_name(name)
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
-                f"the study {name} was deleted in {uri}; bring it back with `mlflow experiments "
-                f"restore --experiment-id {experiment.experiment_id}`, or choose another name with "
-                "--experiment"
+                f"the study {name} was deleted in {public(uri)}; bring it back with `mlflow "
+                f"experiments restore --experiment-id {experiment.experiment_id}`, or choose "
+                "another name with --experiment"
             )
         return cls(client, uri, name, experiment.experiment_id)
 
@@ -117,11 +121,12 @@ class Study:
         Raises:
             TrackingError: When there is a store that cannot be read.
         """
+        check_name(name)
         uri = resolve(tracking_uri)
         place = local_path(uri)
-        if place is not None and not place.exists():
-            return None
         with translated(uri):
+            if place is not None and not place.exists():
+                return None
             check_reachable(uri)
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(name)
@@ -139,10 +144,20 @@ class Study:
         study = cls.find(name, tracking_uri)
         if study is None:
             raise TrackingError(
-                f"there is no study {name} in {resolve(tracking_uri)}; `fmnist run` makes one, "
-                "and --experiment and --tracking-uri name others"
+                f"there is no study {name} in {public(resolve(tracking_uri))}; `fmnist run` makes "
+                "one, and --experiment and --tracking-uri name others"
             )
         return study
+
+    @staticmethod
+    def resolve(tracking_uri: str | None = None) -> str:
+        """The store that is meant, for people: without the password that its URI may hold."""
+        return public(resolve(tracking_uri))
+
+    @property
+    def place(self) -> str:
+        """The study's store, for people in the same way."""
+        return public(self.uri)
 
     def browse_hint(self) -> str:
         """The command, or the address, that shows this study in a browser."""
@@ -151,12 +166,12 @@ class Study:
             "?compareRunsMode=CHART&workflowType=machine_learning"
         )
         if self.uri.startswith(("http://", "https://")):
-            return f"open {self.uri.rstrip('/')}/{page}"
+            return f"open {self.place.rstrip('/')}/{page}"
         # `make run` leaves the environment, and its commands, off the PATH.
         installed = Path(sys.executable).with_name("mlflow")
         command = "mlflow ui" if shutil.which("mlflow") else f"{installed} ui"
         if self.uri != resolve(None, environment=False):
-            command += f" --backend-store-uri {shlex.quote(self.uri)}"
+            command += f" --backend-store-uri {shlex.quote(self.place)}"
         if is_file_store(self.uri):
             command = f"MLFLOW_ALLOW_FILE_STORE=true {command}"
         return f"{command}   then open http://127.0.0.1:5000/{page}"
@@ -164,6 +179,7 @@ class Study:
     def finished_runs(self) -> dict[str, TrackedRun]:
         """The finished trainings by fingerprint; of several, the one that ended last."""
         found = [tracked_run(run) for run in self._search("run", "status = 'FINISHED'")]
+        found = [run for run in found if has_result(run.metrics)]
         return {run.fingerprint: run for run in sorted(found, key=lambda run: run.ended)}
 
     def unfinished(self) -> int:
@@ -177,7 +193,7 @@ class Study:
 
     def sweeps(self) -> list[TrackedSweep]:
         """Every sweep that was ever run, in the order of their ids."""
-        found = [tracked_sweep(run) for run in self._search("sweep") if DATA in run.data.tags]
+        found = [tracked_sweep(run) for run in self._search("sweep")]
         return sorted(found, key=lambda sweep: sweep.sweep)
 
     def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -292,6 +308,7 @@ class Study:
             tracked_run(run)
             for run in self._search("run", f"status = 'FINISHED' and {_with(fingerprint)}")
         ]
+        found = [run for run in found if has_result(run.metrics)]
         return max(found, key=lambda run: run.ended, default=None)
 
     def open_runs(self, fingerprint: str) -> list[OpenRun]:
