@@ -12,11 +12,14 @@ from pathlib import Path
 
 
 @contextmanager
-def mlflow_server(folder: Path, *arguments: str, command: str = "server") -> Iterator[str]:
-    """Start `mlflow server` (or `ui`) in a folder; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def mlflow_server(
+    folder: Path, *arguments: str, command: str = "server", port: int | None = None
+) -> Iterator[str]:
+    """Start `mlflow server` (or `ui`) in a folder, on a free port or this one."""
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     process = subprocess.Popen(
         [
             sys.executable,

@@ -221,7 +221,7 @@ def test_what_is_left_out(fmnist_here, tmp_path, migrated):
     )
     study.finish_run(again, outcome_of(config, 0.75))
     forged = study.start_run("forged", fingerprint="d" * 16, tags={"fmnist.data": "a"}, **options)
-    study.finish_run(forged, outcome_of(config, 0.99))
+    study.finish_run(forged, outcome_of(config, 0.9))
     study.begin_sweep(sweep, DIGEST)
     done = fmnist_here("export", "file")
     assert done.stdout == "file: 6 runs and 1 sweeps\n"

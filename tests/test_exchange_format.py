@@ -143,7 +143,7 @@ HOSTILE = {
     ),
     "an impossible network": (
         changed(("config", "num_conv_layers"), 8),
-        "line 8: config.conv_channels: found 3 entries",
+        "line 8: config.conv_channels: found [32, 64, 128], allowed: exactly num_conv_layers = 8",
     ),
     "a key twice": (
         lambda lines: packed(
@@ -165,7 +165,7 @@ HOSTILE = {
     ),
     "a tag without end": (
         changed(("tags", "fmnist.python"), "x" * 8_001),
-        "line 8: tags.fmnist.python: found '",
+        "line 8: tags.'fmnist.python': found 8,001 characters, allowed: at most 8,000",
     ),
     "a metric that leaves its folder": (
         changed(("history", 0, "values", "../../x"), 1.0),
@@ -211,7 +211,7 @@ HOSTILE = {
     ),
     "a title that paints the terminal": (
         changed(("definition", "title"), "\x9b31m", 1),
-        r"line 2: definition: found the control character '\x9b' in '\x9b31m'",
+        r"line 2: definition.title: found '\x9b31m', allowed: a text without control characters",
     ),
     "a sweep that leaves its folder": (
         changed(("definition", "sweep"), "../../x", 1),
@@ -227,7 +227,7 @@ HOSTILE = {
     ),
     "a prediction that is text": (
         changed(("definition", "arms", 0, "predicted"), "<b>", 6),
-        "line 7: definition.arms[0].predicted: found '<b>', allowed: an accuracy",
+        "line 7: definition.arms[0].predicted: found '<b>', allowed: a number, which a combination",
     ),
     "a prediction beyond all numbers": (
         changed(("definition", "arms", 0, "predicted"), 10**400, 6),
@@ -235,7 +235,7 @@ HOSTILE = {
     ),
     "a key that paints the terminal": (
         changed(("\x1b[31m" + "x" * 900,), 1),
-        r"line 8: \x1b[31mxxxxx",
+        r"line 8: '\x1b[31mxxxxx",
     ),
     "a combination without arms": (
         changed(("definition", "arms"), [], 6),

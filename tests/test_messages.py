@@ -267,8 +267,8 @@ def test_every_kind_of_error_has_its_exit_code():
     codes = {kind.__name__: kind.exit_code for kind in kinds if issubclass(kind, FmnistError)}
     assert codes == {
         **dict.fromkeys(["FmnistError", "ConfigError", "DataError", "MissingDataError"], 2),
-        **dict.fromkeys(["TrackingError", "JournalError"], 2),
-        **dict.fromkeys(["TrainingError", "DivergedError"], 1),
+        **dict.fromkeys(["TrackingError", "JournalError", "ExchangeError"], 2),
+        **dict.fromkeys(["TrainingError", "DivergedError", "CheckpointError"], 1),
     }
     assert str(errors.DivergedError(3, 10.0)) == (
         "the loss is not a finite number in epoch 3; the likeliest cause is a learning rate that "

@@ -22,8 +22,8 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # A server may be away for half a minute; after that we say so, and the checkpoints stand.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    # A server may be away for a minute; after that we say so, and the checkpoints stand.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
 }.items():
     os.environ.setdefault(_name, _value)
 warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
