@@ -11,7 +11,7 @@ CONFIG ?= configs/exp1_dropout.yaml
 STUDY  ?= study/fashion_mnist_cnn_tuning.jsonl.gz
 ARGS   ?=
 
-.PHONY: run test check data study bench lock clean
+.PHONY: run test check lint data study bench lock clean
 
 run: $(VENV)/.ready data
 	@echo "==> fmnist run $(CONFIG) $(ARGS)"
@@ -21,12 +21,15 @@ test: $(VENV)/.ready data
 	@echo "==> pytest $(ARGS)"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-check: $(VENV)/.ready
-	@echo "==> formatting, lint, types, fast tests"
+check: lint
+	@echo "==> fast tests"
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow" $(ARGS)
+
+lint: $(VENV)/.ready
+	@echo "==> formatting, lint, types"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow" $(ARGS)
 
 bench: $(VENV)/.ready data
 	@echo "==> benchmarks: leave the machine alone meanwhile"

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import TINY
+from servers import mlflow_server
 
 from fmnist_tuning.config import load_sweeps
 from fmnist_tuning.data import find
@@ -328,31 +329,42 @@ def test_a_database_that_is_locked_for_a_while(events, study, unbroken):
     assert_whole(study, unbroken)
 
 
-@pytest.mark.slow
-def test_a_server_that_is_gone(start_fmnist, sweep_file, study, unbroken):
-    """For ten seconds: waited for. For good: exit code 2, and the checkpoint goes on later."""
-    from servers import mlflow_server
+def on_server(path, address):
+    return (*arguments(path), f"--tracking-uri={address}")
 
+
+@pytest.mark.slow
+def test_a_server_that_is_away(start_fmnist, sweep_file, study, unbroken):
+    """In mid-run, for the time that another one takes to start: waited for, no step lost."""
     path = sweep_file(SWEEP)
-    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
     store = ("--backend-store-uri", study.uri)
     with mlflow_server(path.parent, *store) as address:
-        process = start_fmnist(*arguments(path), f"--tracking-uri={address}", env=quick)
+        process = start_fmnist(*on_server(path, address))
+        next(line for line in process.stderr if "epoch 3/" in line)
+    time.sleep(5)
+    with mlflow_server(path.parent, *store, port=int(address.rpartition(":")[2])):
+        process.communicate(timeout=90)
+    assert process.returncode == 0
+    assert_whole(study, unbroken)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_gone(start_fmnist, fmnist, sweep_file, study, unbroken):
+    """Exit code 2 and how to go on; the checkpoint stands, and the next command goes on from it."""
+    path = sweep_file(SWEEP)
+    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    with mlflow_server(path.parent, "--backend-store-uri", study.uri) as address:
+        process = start_fmnist(*on_server(path, address), env=quick)
         next(line for line in process.stderr if "epoch 2/" in line)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 2, rest
     assert rest.splitlines()[-1].endswith(
         "whole epochs are kept, and once the store answers the same command goes on from them"
     )
-    with mlflow_server(path.parent, *store) as address:
-        process = start_fmnist(*arguments(path), f"--tracking-uri={address}")
-        next(line for line in process.stderr if "epoch 3/" in line)
-    time.sleep(5)  # and as long again until the next one answers
-    with mlflow_server(path.parent, *store, port=int(address.rpartition(":")[2])):
-        _, rest = process.communicate(timeout=90)
-    assert process.returncode == 0, rest
-    assert numbers(study) == unbroken
-    assert checkpoints(study) == []
+    done = fmnist(*arguments(path))
+    assert done.returncode == 0, done.stderr
+    assert "goes on after epoch " in done.stderr
+    assert_whole(study, unbroken)
 
 
 @pytest.fixture
