@@ -252,6 +252,10 @@ def test_heartbeats_from_another_machine(tmp_path):
     now += 2 * HEARTBEAT_SECONDS
     assert not alive("0")
     assert alive("20")
+    silent = OpenRun("another", "n", "run", "f", "RUNNING", "b" * 32, "", {})
+    assert claims.alive(silent)  # perhaps it has only just begun
+    now += 4 * HEARTBEAT_SECONDS
+    assert not claims.alive(silent)
     claims.close()
 
 
@@ -361,9 +365,11 @@ def test_a_server_that_is_gone(start_fmnist, fmnist, sweep_file, study, unbroken
     assert rest.splitlines()[-1].endswith(
         "whole epochs are kept, and once the store answers the same command goes on from them"
     )
-    done = fmnist(*arguments(path))
+    with mlflow_server(path.parent, "--backend-store-uri", study.uri) as address:
+        done = fmnist(*on_server(path, address))
     assert done.returncode == 0, done.stderr
     assert "goes on after epoch " in done.stderr
+    assert "waiting" not in done.stderr  # its lock tells that the first command is no more
     assert_whole(study, unbroken)
 
 

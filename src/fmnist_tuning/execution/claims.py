@@ -68,10 +68,16 @@ class Claims:
             return self._held(lock)
         return not self._local and not self._silent(run)
 
-    def close(self) -> None:
-        """Let go of everything."""
-        with contextlib.suppress(OSError):
-            self._lock_of(self.owner).unlink(missing_ok=True)
+    def close(self, *, unfinished: bool = False) -> None:
+        """Let go of everything.
+
+        Args:
+            unfinished: Whether the store still takes runs to be this command's: then the lock's
+                file stays, for the next command to see that nobody holds it.
+        """
+        if not unfinished:
+            with contextlib.suppress(OSError):
+                self._lock_of(self.owner).unlink(missing_ok=True)
         self._own.release()
 
     def _lock_of(self, owner: str) -> Path:
@@ -91,7 +97,7 @@ class Claims:
     def _silent(self, run: OpenRun) -> bool:
         """Whether its heartbeat has not changed for long, by our own watch and not by theirs."""
         now = self._clock()
-        beat, since = self._heard.get(run.run_id, ("", now))
+        beat, since = self._heard.setdefault(run.run_id, (run.heartbeat, now))
         if beat != run.heartbeat:
             self._heard[run.run_id] = (run.heartbeat, now)
             return False

@@ -166,7 +166,7 @@ class _Execution:
             for run in [] if store_failed else self._study.running():
                 if run.owner == self._claims.owner:
                     self._study.end_run(run.run_id, "KILLED", reason)
-        self._claims.close()
+        self._claims.close(unfinished=store_failed)
 
     def _bury_the_dead(self, plan: Plan) -> Iterator[Event]:
         """Mark KILLED what nobody is at work on, but for what this plan takes up itself."""
