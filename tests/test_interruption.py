@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from contextlib import closing, contextmanager
 
 import pytest
 from conftest import TINY
@@ -15,6 +16,7 @@ from servers import mlflow_server
 
 from fmnist_tuning.config import load_sweeps
 from fmnist_tuning.data import find
+from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.execution import (
     Abandoned,
     EpochEnded,
@@ -373,16 +375,54 @@ def test_a_server_that_is_gone(start_fmnist, fmnist, sweep_file, study, unbroken
     assert_whole(study, unbroken)
 
 
-@pytest.fixture
-def small_disk(study):
-    """The folder of the checkpoints on a disk of its own, with room for little."""
-    folder = study.state_folder
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(folder)]
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_good(events, study, unbroken):
+    """After twenty seconds one error that says how to go on; then the same command does."""
+    happened = events()
+    next(e for e in happened if isinstance(e, EpochEnded) and e.metrics.epoch == 2)
+    with closing(
+        sqlite3.connect(study.uri.removeprefix("sqlite:///"), isolation_level=None)
+    ) as database:
+        database.execute("begin exclusive")
+        with pytest.raises(TrackingError) as caught:
+            list(happened)
+        assert "database is locked" in str(caught.value)
+        assert str(caught.value).endswith("the same command goes on from them")
+    assert of(Resumed, list(events()))[0].epochs >= 2
+    assert_whole(study, unbroken)
+
+
+@contextmanager
+def disk(folder, size):
+    """A disk of its own on a folder, with room for little."""
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("needs the right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(study):
+    """The checkpoints on a disk of their own."""
+    with disk(study.state_folder, "192k") as folder:
+        yield folder
+
+
+def test_no_room_for_an_artefact(events, study, migrated):
+    """Said before anything is trained; with room, the same command does all of it."""
+    with disk(migrated.parent / "mlruns", "64k") as folder:
+        (folder / "other").write_bytes(b"x" * 65_536)
+        with pytest.raises(TrackingError, match="No space left on device"):
+            list(events())
+        assert not runs(study)
+        (folder / "other").unlink()
+        assert len(of(Finished, events())) == 2
+    statuses = [run.info.status for run in client(study).search_runs([study.experiment_id])]
+    assert statuses == ["FINISHED"] * 3
 
 
 def test_a_full_disk(events, study, unbroken, small_disk):
