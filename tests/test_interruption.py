@@ -139,6 +139,14 @@ def test_a_broken_run_goes_on(events, study, unbroken):
     assert "mlflow.note.content" not in finished.data.tags
 
 
+def test_a_broken_run_that_another_sweep_takes_up(events, study):
+    """It belongs to both from then on."""
+    break_off(events(ONE), after_epoch=2)
+    assert of(Resumed, list(events(ONE.replace("sweep: s", "sweep: t"))))
+    (run,) = study.finished_runs().values()
+    assert run.sweeps == ("s", "t")
+
+
 def test_an_epoch_that_the_store_did_not_get(events, study, unbroken):
     """A kill between checkpoint and store loses no step; the checkpoint holds its metrics."""
     break_off(events(), after_epoch=2)

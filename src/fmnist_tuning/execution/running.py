@@ -247,6 +247,8 @@ class _Execution:
                 if other not in usable[:1]:
                     self._study.end_run(other.run_id, "KILLED", "its command ended without a word")
             if usable:
+                users = dict.fromkeys([*usable[0].sweeps, *sweeps])
+                tags["fmnist.sweeps"] = ", ".join(users)
                 epochs = self._study.take_up(usable[0].run_id, tags)
                 return _OpenRun(usable[0].run_id, epochs)
             run_id = self._study.start_run(

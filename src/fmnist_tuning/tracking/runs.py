@@ -85,6 +85,11 @@ class OpenRun:
     heartbeat: str
     tags: Mapping[str, str]
 
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Ids of the sweeps that use it."""
+        return tuple(filter(None, self.tags.get(SWEEPS, "").split(", ")))
+
 
 @dataclass(frozen=True, slots=True)
 class TrackedSweep:
