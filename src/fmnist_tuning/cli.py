@@ -289,6 +289,76 @@ def journal(
 
 
 @app.command()
+def champion(
+    *,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A weights.pt for the best run, where the store has none of it.",
+            show_default=False,
+        ),
+    ] = None,
+    experiment: Experiment = DEFAULT_STUDY,
+    tracking_uri: TrackingUri = None,
+    data_dir: DataDir = None,
+    output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("visualizations"),
+) -> None:
+    """Register the best arm's network in MLflow, and draw what each finalist gets wrong."""
+    from fmnist_tuning import terminal
+    from fmnist_tuning.champion import finalists, present
+    from fmnist_tuning.data import find
+    from fmnist_tuning.results import read_study
+    from fmnist_tuning.tracking import Registry
+    from fmnist_tuning.writing import read_whole, write_whole
+
+    found = read_study(experiment, tracking_uri)
+    files = find(data_dir)
+    registry = Registry(found.study.uri)
+    own = None if weights is None else read_whole(weights)
+    for finalist in finalists(found):
+        shown = present(finalist, found, registry, files, own if finalist.champion else None)
+        terminal.print_finalist(terminal.console(), finalist, shown)
+        for name, content in shown.figures.items():
+            write_whole(output / name, content)
+            _say(output / name)
+        paths = [output / name for name in shown.figures]
+        found.study.log_files(finalist.run.run_id, "plots", paths)
+
+
+@app.command()
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="PNG or JPEG files, or numbers of test images, from 0.",
+            show_default=False,
+        ),
+    ],
+    *,
+    tracking_uri: TrackingUri = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Name the garment on each image, by the champion's network."""
+    from fmnist_tuning import terminal
+    from fmnist_tuning.prediction import predict as predicted
+    from fmnist_tuning.prediction import read_images
+    from fmnist_tuning.tracking import Registry
+
+    chosen = read_images(images, data_dir)
+    best = Registry.existing(tracking_uri).champion()
+    answers = predicted(chosen, best)
+    if as_json:
+        typer.echo(json.dumps([answer.as_json() for answer in answers], indent=2))
+    else:
+        about = f"{best.run.name}, version {best.version}"
+        terminal.facts(terminal.console(stderr=True), {"model": about})
+        terminal.print_predictions(terminal.console(), answers)
+
+
+@app.command()
 def export(
     file: StudyFile,
     *,

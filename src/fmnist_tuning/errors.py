@@ -7,6 +7,8 @@ FmnistError             exit code 2: usage, configuration, data or tracking stor
 ├── TrackingError       the MLflow store cannot be opened, read or written
 ├── JournalError        a journal whose markers are damaged or missing
 ├── ExchangeError       a study's file that cannot be read, or is at odds with the study
+├── WeightsError        a trained model's weights that are damaged, missing or another's
+├── PictureError        a file that is no picture of one garment
 └── TrainingError       exit code 1: one run failed; the others go on
     ├── DivergedError   its loss became NaN or infinite
     └── CheckpointError a checkpoint that is damaged or cannot be written
@@ -61,6 +63,14 @@ class JournalError(FmnistError):
 
 class ExchangeError(FmnistError):
     """A study's file that cannot be read, or that contradicts the study it would go into."""
+
+
+class WeightsError(FmnistError):
+    """Weights of a trained model that are not there, damaged, or another model's."""
+
+
+class PictureError(FmnistError):
+    """A file that cannot be read as a picture of one garment."""
 
 
 class TrainingError(FmnistError):

@@ -1,10 +1,10 @@
 """What a person sees: progress on stderr, tables on stdout."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -35,7 +35,12 @@ from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.printable import printable
 from fmnist_tuning.records import EpochMetrics
+from fmnist_tuning.tracking import ALIAS, MODEL_NAME
 from fmnist_tuning.wording import outcome
+
+if TYPE_CHECKING:
+    from fmnist_tuning.champion import Finalist, Presentation
+    from fmnist_tuning.prediction import Answer
 
 _WIDTH_OFF_TERMINAL = 120
 _MINUTE = 60
@@ -305,6 +310,38 @@ def print_study(
             text = f"{frames.config.sweep}: {len(frames.missing)} of {total} runs are not finished"
             out.print(escape(text), style="yellow")
         out.print()
+
+
+def print_finalist(out: Console, finalist: "Finalist", shown: "Presentation") -> None:
+    """Print who it is, and whether its network still gives what its run logged."""
+    role = "champion" if finalist.champion else "finalist"
+    out.print(f"[bold]{role}[/bold] {escape(finalist.title)}", soft_wrap=True)
+    if shown.accuracy is None:
+        out.print("  its weights are not in this store: not scored, not drawn", style="yellow")
+        return
+    as_logged = (
+        "as its run logged"
+        if shown.accuracy == shown.logged
+        else f"its run logged {_percent(shown.logged)}"
+    )
+    out.print(f"  {_percent(shown.accuracy)} scored again, {as_logged}")
+    if shown.version is not None:
+        out.print(f"  models:/{MODEL_NAME}@{ALIAS}, version {shown.version}")
+
+
+def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
+    """Print a row an image: the likeliest garment and the next, and what it is if that is known."""
+    known = any(answer.truth for answer in answers)
+    columns = ("image", "garment", "probability", "next", "", *(("truth",) if known else ()))
+    table = _table(*columns, right=(2, 4))
+    for answer in answers:
+        (first, chance), (second, rest) = [*answer.probabilities.items()][:2]
+        row = [escape(answer.image), first, _percent(chance), second, _percent(rest)]
+        if known:
+            missed = "" if answer.truth in (None, first) else " (missed)"
+            row.append(f"{answer.truth or ''}{missed}")
+        table.add_row(*row)
+    out.print(table)
 
 
 def duration(seconds: float) -> str:

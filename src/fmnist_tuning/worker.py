@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fmnist_tuning.config import RunConfig
 from fmnist_tuning.config.run import Precision
@@ -28,6 +28,7 @@ from fmnist_tuning.writing import write_whole
 if TYPE_CHECKING:
     import torch
 
+    from fmnist_tuning.data.images import FashionMnist, Images
     from fmnist_tuning.model import FashionCNN
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -51,10 +52,12 @@ class Task:
     Attributes:
         config: Its configuration.
         checkpoint: The file that each epoch leaves, and from which the run goes on if it is there.
+        weights: The file that the trained network leaves, before the outcome is sent.
     """
 
     config: RunConfig
     checkpoint: Path
+    weights: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +159,7 @@ class _Trainer:
 
         config = task.config
         self._set_precision(config.precision)
-        images = self._data.select(
-            train_size=config.train_size,
-            val_size=config.val_size,
-            holdout_size=config.holdout_size if config.validation == "holdout" else None,
-            generator=training.generator(config.seed, training.Stream.SUBSET),
-        )
+        images = select_images(self._data, config)
         built = self._built(config)
         progress = training.Progress()
         if task.checkpoint.is_file():
@@ -189,6 +187,8 @@ class _Trainer:
                 metrics = next(epochs)
             except StopIteration as end:
                 outcome: RunOutcome = end.value
+                classifier = training.Classifier(model, images.train.mean, images.train.deviation)
+                _write(task.weights, training.pack_weights(classifier))
                 return outcome
             # First the checkpoint, then the news: what is in MLflow need never be trained again.
             _write(task.checkpoint, training.pack(*built, progress))
@@ -202,12 +202,7 @@ class _Trainer:
         model = training.build_model(
             config.seed,
             self._device,
-            conv_channels=config.conv_channels,
-            kernel_size=config.kernel_size,
-            use_pooling=config.use_pooling,
-            use_batch_norm=config.use_batch_norm,
-            dropout_rate=config.dropout_rate,
-            fc_units=config.fc_units,
+            **architecture_of(config),
         )
         optimizer = training.build_optimizer(
             model,
@@ -227,6 +222,28 @@ class _Trainer:
             )
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def architecture_of(config: RunConfig) -> dict[str, Any]:
+    """The settings that `FashionCNN` takes."""
+    names = ("conv_channels", "kernel_size", "use_pooling", "use_batch_norm", "dropout_rate")
+    return {name: getattr(config, name) for name in (*names, "fc_units")}
+
+
+def select_images(data: "FashionMnist", config: RunConfig) -> "Images":
+    """What a run trains on and is judged by.
+
+    Raises:
+        DataError: When the data have fewer images than it asks for.
+    """
+    from fmnist_tuning import training  # noqa: PLC0415
+
+    return data.select(
+        train_size=config.train_size,
+        val_size=config.val_size,
+        holdout_size=config.holdout_size if config.validation == "holdout" else None,
+        generator=training.generator(config.seed, training.Stream.SUBSET),
+    )
 
 
 def _read(path: Path) -> bytes:

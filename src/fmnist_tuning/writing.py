@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and errors in words where they cannot be had."""
 
 import os
 import tempfile
@@ -33,6 +33,18 @@ def write_whole(path: Path, content: bytes) -> None:
         in_the_way = isinstance(error, FileExistsError)
         reason = f"{path.parent} is not a folder" if in_the_way else error.strerror
         raise FmnistError(f"{path}: cannot be written: {reason}") from None
+
+
+def read_whole(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        FmnistError: When it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FmnistError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _umask() -> int:

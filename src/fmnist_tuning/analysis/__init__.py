@@ -19,13 +19,22 @@ from fmnist_tuning.analysis.frames import (
     no_curves,
     summary,
 )
-from fmnist_tuning.analysis.judging import Standing, compare, judge_claims, standings, told_apart
+from fmnist_tuning.analysis.judging import (
+    Standing,
+    compare,
+    judge_claims,
+    standings,
+    told_apart,
+    winner,
+)
+from fmnist_tuning.analysis.scores import Scores
 
 __all__ = [
     "CURVES",
     "EXACT_METRICS",
     "Contrast",
     "Effect",
+    "Scores",
     "Standing",
     "Summary",
     "SweepFrames",
@@ -44,4 +53,5 @@ __all__ = [
     "standings",
     "summary",
     "told_apart",
+    "winner",
 ]

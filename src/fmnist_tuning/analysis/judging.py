@@ -16,7 +16,7 @@ from fmnist_tuning.analysis.contrasts import (
     judge,
 )
 from fmnist_tuning.analysis.frames import SweepFrames
-from fmnist_tuning.config import Claim
+from fmnist_tuning.config import Arm, Claim
 from fmnist_tuning.metrics import METRICS
 
 
@@ -111,6 +111,22 @@ def standings(
     return {best: Standing(best=True, tied=False)} | {
         arm: Standing(best=False, tied=not apart) for arm, apart in zip(rest, certain, strict=True)
     }
+
+
+def winner(sweeps: Mapping[str, SweepFrames]) -> tuple[SweepFrames, Arm]:
+    """The arm to take home, by mean validation accuracy, and the sweep that it is of.
+
+    Where there are combinations, only their arms stand: fresh seeds judged them.
+
+    Args:
+        sweeps: With at least one finished run among them.
+    """
+    finished = [frames for frames in sweeps.values() if frames.arms]
+    combined = [frames for frames in finished if frames.config.combine is not None]
+    return max(
+        ((frames, arm) for frames in combined or finished for arm in frames.arms),
+        key=lambda place: fmean(place[0].by_seed([place[1]], "final_val_accuracy").values()),
+    )
 
 
 def told_apart(

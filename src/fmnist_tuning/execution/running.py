@@ -1,6 +1,7 @@
 """Running a plan: reuse what is finished, train the rest, write everything down as it comes."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from fmnist_tuning.execution.events import (
 from fmnist_tuning.execution.workers import WorkerPool
 from fmnist_tuning.planning import Plan, PlannedRun, longest_first, make_plan
 from fmnist_tuning.records import EpochMetrics, RunOutcome
-from fmnist_tuning.tracking import EndStatus, OpenRun, Study, TrackedRun
+from fmnist_tuning.tracking import WEIGHTS, EndStatus, OpenRun, Study, TrackedRun
 from fmnist_tuning.worker import Device, Failure, Message, Restored, SetAside
 
 _POLL_SECONDS: Final = 1.0
@@ -225,7 +226,9 @@ class _Execution:
                 yield from self._settled(plan, run, claimed.metrics)
             else:
                 self._open_runs[run.fingerprint] = claimed
-                self._pool.take(run, self._checkpoint(claimed.run_id))
+                self._pool.take(
+                    run, self._checkpoint(claimed.run_id), self._weights(claimed.run_id)
+                )
                 yield Started(run)
 
     def _claim(self, run: PlannedRun, sweeps: Sequence[str]) -> "_OpenRun | TrackedRun | None":
@@ -280,6 +283,7 @@ class _Execution:
                 self._log_epoch(open_run, message)
                 yield EpochEnded(run, message)
             case RunOutcome():
+                self._study.log_files(open_run.run_id, None, [self._weights(open_run.run_id)])
                 self._study.finish_run(open_run.run_id, message)
                 del self._open_runs[run.fingerprint]
                 self._drop_checkpoint(open_run.run_id)
@@ -327,8 +331,12 @@ class _Execution:
             )
         return self._study.state_folder / f"{run_id}.pt"
 
+    def _weights(self, run_id: str) -> Path:
+        return self._checkpoint(run_id).with_suffix("") / WEIGHTS
+
     def _drop_checkpoint(self, run_id: str) -> None:
         path = self._checkpoint(run_id)
+        shutil.rmtree(self._weights(run_id).parent, ignore_errors=True)
         for leftover in (path, *path.parent.glob(f".{path.name}.*")):  # halves that a kill left
             leftover.unlink(missing_ok=True)
 

@@ -79,10 +79,10 @@ class WorkerPool:
         """Whether any worker trains."""
         return self.idle < len(self)
 
-    def take(self, run: PlannedRun, checkpoint: Path) -> None:
+    def take(self, run: PlannedRun, checkpoint: Path, weights: Path) -> None:
         """Give a run to an idle worker."""
         worker = next(worker for worker in self._workers if worker.run is None)
-        worker.take(run, Task(run.config, checkpoint))
+        worker.take(run, Task(run.config, checkpoint, weights))
 
     def messages(self, timeout: float) -> Iterator[tuple[PlannedRun, Message]]:
         """What the workers have to say, or nothing after so many seconds.

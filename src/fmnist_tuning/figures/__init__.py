@@ -5,10 +5,20 @@ from collections.abc import Iterator, Mapping
 from fmnist_tuning.analysis import SweepFrames
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.figures.curves import draw_curves
+from fmnist_tuning.figures.garments import draw_confusion, draw_mistakes
 from fmnist_tuning.figures.kinds import draw_figure
 from fmnist_tuning.figures.style import Format, encode
 
-__all__ = ["Format", "draw_curves", "draw_figure", "draw_study", "encode", "file_names"]
+__all__ = [
+    "Format",
+    "draw_confusion",
+    "draw_curves",
+    "draw_figure",
+    "draw_mistakes",
+    "draw_study",
+    "encode",
+    "file_names",
+]
 
 
 def draw_study(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from fmnist_tuning.analysis import told_apart
+from fmnist_tuning.analysis import told_apart, winner
 from fmnist_tuning.config import Arm, RunConfig
 from fmnist_tuning.errors import JournalError
 from fmnist_tuning.journal import answers
@@ -120,16 +120,9 @@ def _render(results: StudyResults) -> str:
 
 
 def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
-    """The configuration to take home: where there is a combination, one that fresh seeds judged."""
-    combined = [s for s in sections.values() if s.frames.config.combine is not None]
-    candidates = combined or list(sections.values())
-
-    def accuracy(section: Section) -> float:
-        by_seed = section.frames.by_seed([section.best_arm], ACCURACY)
-        return sum(by_seed.values()) / len(by_seed)
-
-    best = max(candidates, key=accuracy)
-    arm = best.best_arm
+    """The configuration to take home."""
+    frames, arm = winner({sweep: section.frames for sweep, section in sections.items()})
+    best = sections[frames.config.sweep]
     note = f"From `{best.sweep}`: {best.best()}"
     return {
         "winner": arm,

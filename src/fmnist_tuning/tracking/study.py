@@ -216,8 +216,8 @@ class Study:
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
         return latest.sort_values(["run_id", "metric", "epoch"], ignore_index=True)
 
-    def log_files(self, run_id: str, folder: str, files: Sequence[Path]) -> None:
-        """Put files under a folder of a run's artefacts.
+    def log_files(self, run_id: str, folder: str | None, files: Sequence[Path]) -> None:
+        """Put files among a run's artefacts, under a folder or without one.
 
         Raises:
             TrackingError: When the artefacts' place cannot be written.

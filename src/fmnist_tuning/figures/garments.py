@@ -1,0 +1,94 @@
+"""Figures of one classifier: what it takes for what, and its worst mistakes."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fmnist_tuning.analysis import Scores
+from fmnist_tuning.figures.style import INK, VALIDATION, WIDTH_INCHES, add_note, styled
+
+MISTAKES: Final = 36
+_COLUMNS: Final = 9
+_DARK: Final = 0.5
+
+
+def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
+    """The confusion matrix, and beside it the accuracy of each class.
+
+    Args:
+        scores: On the images that the accuracy is of.
+        classes: Their names, in the order of the labels.
+        title: Whose mistakes these are.
+        note: Of what settings.
+    """
+    with styled():
+        figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
+        left, right = figure.subplots(ncols=2, sharey=True, width_ratios=(3, 1))
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
+        table = scores.confusion()
+        shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+        left.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(table):
+            if count:
+                colour = "white" if shares[row, column] > _DARK else INK
+                left.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+        places = range(len(classes))
+        left.set_xticks(places, classes, rotation=40, ha="right", rotation_mode="anchor")
+        left.set_yticks(places, classes)
+        left.set(xlabel="taken for", ylabel="is")
+        left.grid(visible=False)
+        accuracies = np.diag(shares) * 100
+        right.barh(places, accuracies, color=VALIDATION, height=0.7)
+        for place, accuracy in zip(places, accuracies, strict=True):
+            right.text(accuracy - 1, place, f"{accuracy:.1f}", ha="right", va="center", color="w")
+        right.set(xlabel="right, %", xlim=(0, 100))
+        right.tick_params(left=False, labelleft=False)
+        right.grid(visible=False, axis="y")
+        right_of_all = f"{scores.accuracy * 100:.2f} % of {len(scores.labels):,} images right."
+        add_note(figure, f"{right_of_all} Zeros are left out.", _wrapped(note))
+    return figure
+
+
+def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
+    """The misclassified images that were given the least chance of being what they are.
+
+    Args:
+        scores: On the images that the accuracy is of.
+        classes: Their names, in the order of the labels.
+        title: Whose mistakes these are.
+        note: Of what settings.
+    """
+    worst = scores.most_wrong(MISTAKES)
+    rows = max(-(-len(worst) // _COLUMNS), 1)
+    with styled():
+        figure = Figure(figsize=(WIDTH_INCHES, 0.75 + 1.12 * rows), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
+        panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        for panel in panels:
+            panel.set_axis_off()
+        for panel, place in zip(panels, worst, strict=False):
+            label, taken = int(scores.labels[place]), int(scores.predicted[place])
+            chance = scores.probabilities[place, taken] * 100
+            panel.imshow(scores.images[place], cmap="gray", vmin=0, vmax=255)
+            panel.set_title(
+                f"{classes[label]}\nnot {classes[taken]}\n{chance:.1f} %",
+                fontsize=6,
+                loc="center",
+                linespacing=1.1,
+            )
+        wrong = int((scores.predicted != scores.labels).sum())
+        add_note(
+            figure,
+            f"The {len(worst)} of {wrong:,} mistakes whose true class was given the least chance, "
+            "the worst first.",
+            "Above each: what it is, what it was taken for, and with which probability.",
+            _wrapped(note),
+        )
+    return figure
+
+
+def _wrapped(note: str) -> str:
+    return textwrap.fill(note, 120)

@@ -1,0 +1,89 @@
+"""A trained network as others use it: bytes of images in, probabilities of the classes out."""
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fmnist_tuning.config.run import Precision
+from fmnist_tuning.errors import WeightsError
+from fmnist_tuning.model import FashionCNN
+from fmnist_tuning.training.loop import EVALUATION_BATCH
+from fmnist_tuning.training.step import autocast
+
+
+class Classifier(nn.Module):
+    """The network behind the normalisation that it was trained with, and a softmax.
+
+    Args:
+        network: Trained, or about to be given its weights.
+        mean: Of the training set's pixels, on the scale from 0 to 1.
+        deviation: Their standard deviation.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: FashionCNN, mean: float = 0.0, deviation: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 28, 28) uint8, bright garments on black → (N, 10) float32 that sum to 1."""
+        pixels = images.unsqueeze(1).float().div(255).sub(self.mean).div(self.deviation)
+        return torch.softmax(self.network(pixels).float(), dim=1)
+
+
+def pack_weights(classifier: Classifier) -> bytes:
+    """What `unpack_weights` needs: a `state_dict` as `torch.save` writes it."""
+    content = io.BytesIO()
+    torch.save({name: value.cpu() for name, value in classifier.state_dict().items()}, content)
+    return content.getvalue()
+
+
+def unpack_weights(content: bytes, architecture: Mapping[str, object]) -> Classifier:
+    """A classifier from what a run kept, on the CPU and in evaluation mode.
+
+    Args:
+        content: Of the run's `weights.pt`. Nothing in it can run: only tensors are loaded.
+        architecture: Arguments of `FashionCNN`.
+
+    Raises:
+        WeightsError: When the bytes are damaged, or another network's.
+    """
+    classifier = Classifier(FashionCNN(**architecture))  # type: ignore[arg-type]
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        classifier.load_state_dict(state)
+    except Exception as error:  # noqa: BLE001  bytes that are no weights can raise anything
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise WeightsError(
+            f"the weights are damaged or another network's ({reason[:200]})"
+        ) from None
+    # As in training, so that the same kernels compute the same numbers.
+    return classifier.to(memory_format=torch.channels_last).eval()
+
+
+@torch.inference_mode()
+def classify(
+    classifier: Classifier, images: NDArray[np.uint8], precision: Precision = "float32"
+) -> NDArray[np.float32]:
+    """(N, 28, 28) images → (N, 10) probabilities.
+
+    Args:
+        classifier: On the CPU, in evaluation mode.
+        images: Bright garments on black.
+        precision: Of the arithmetic; that of the training gives the training's own answers.
+    """
+    batches = []
+    # The batches of `evaluate`, for the same reason.
+    for batch in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
+        with autocast(batch.device, precision):
+            batches.append(classifier(batch))
+    probabilities: NDArray[np.float32] = torch.cat(batches).numpy()
+    return probabilities
