@@ -67,6 +67,16 @@ def test_one_seed_has_an_unknown_spread(tmp_path):
     assert "dropout_rate=0.0 seed=1" in frames.missing
 
 
+def test_a_loss_beyond_all_numbers_is_left_out(tmp_path):
+    """One seed whose validation loss overflowed does not take the others' mean with it."""
+    frames = frames_of(sweep_of(DROPOUT, tmp_path))
+    arm = frames.arms[0]
+    frames.runs.loc[frames.runs.index[0], "final_val_loss"] = math.inf
+    found = summary(frames, arm, "final_val_loss")
+    assert found.seeds == 2
+    assert found.mean == pytest.approx(0.25)
+
+
 def test_a_claim_over_several_arms(tmp_path):
     """Their mean counts, seed by seed."""
     levels = {0.0: 0.91, 0.3: 0.92, 0.7: 0.89}

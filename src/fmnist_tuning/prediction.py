@@ -72,7 +72,7 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Chos
         PictureError: For a file that is no picture, and a number that is no test image's.
         DataError: When the test images cannot be had.
     """
-    numbers = {name for name in names if name.isdecimal() and not Path(name).exists()}
+    numbers = {name for name in names if name.isdecimal() and not _exists(name)}
     files = find(data_dir) if numbers else None
 
     def chosen(name: str) -> Chosen:
@@ -114,6 +114,13 @@ def predict(images: Sequence[Chosen], champion: Champion) -> list[Answer]:
             images, classify(classifier, pixels, config.precision), strict=True
         )
     ]
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # longer than a file's name may be
+        return False
 
 
 def _ranked(probabilities: NDArray[np.float32]) -> dict[str, float]:

@@ -51,7 +51,7 @@ class SweepFrames:
     def by_seed(self, arms: Iterable[Arm], metric: str) -> dict[int, float]:
         """A metric by seed: the mean over the arms, for the seeds that all of them have finished.
 
-        Values that were not measured are left out.
+        Values that were not measured, and losses beyond all numbers, are left out.
         """
         labels = [arm.label for arm in arms]
         if metric not in self.runs:
@@ -59,7 +59,7 @@ class SweepFrames:
         chosen = self.runs.loc[self.runs["arm"].isin(labels), ["seed", metric]].to_numpy(float)
         by_seed: dict[int, list[float]] = {}
         for seed, value in chosen:
-            if not math.isnan(value):
+            if math.isfinite(value):
                 by_seed.setdefault(int(seed), []).append(value)
         return {
             seed: fmean(values)

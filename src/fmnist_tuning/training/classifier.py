@@ -61,7 +61,7 @@ def unpack_weights(content: bytes, architecture: Mapping[str, object]) -> Classi
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         classifier.load_state_dict(state)
     except Exception as error:  # noqa: BLE001  bytes that are no weights can raise anything
-        reason = (str(error).splitlines() or [repr(error)])[0]
+        reason = " ".join(str(error).split()) or repr(error)
         raise WeightsError(
             f"the weights are damaged or another network's ({reason[:200]})"
         ) from None

@@ -1,0 +1,329 @@
+"""The model that a person takes home: chosen, scored again, registered, asked about pictures."""
+
+import inspect
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TEST_COUNT, TINY_RUN, tiny_images
+from PIL import Image
+
+from fmnist_tuning.analysis import Scores
+from fmnist_tuning.errors import WeightsError
+
+SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.0, 0.4]}\nseeds: [0, 1]\n"
+COMBINED = "sweep: two\ntitle: Two\ncombine: {from: [one], top: 2}\nseeds: [1000, 1001]\n"
+
+# What anybody does with a registered model, without this project.
+SCORE = """
+import sys, warnings
+warnings.filterwarnings("ignore")
+import numpy as np, mlflow
+model = mlflow.pyfunc.load_model("models:/fashion_mnist_cnn@champion")
+images, labels = np.load("images.npy"), np.load("labels.npy")
+hits = model.predict(images).argmax(1) == labels
+ours = any(module.startswith("fmnist") for module in sys.modules)
+print(hits.mean(), model.predict(images[:1]).shape, ours)
+"""
+
+
+@pytest.fixture(scope="module")
+def crowned(tmp_path_factory, tiny_data, _blank_store):
+    """A folder with a finished study whose champion is registered, and what that printed."""
+    folder = tmp_path_factory.mktemp("crowned")
+    shutil.copy(_blank_store, folder / "mlflow.db")
+    (folder / "one.yaml").write_text(SWEEP)
+    (folder / "two.yaml").write_text(COMBINED)
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fmnist_tuning", *arguments, "--data-dir", str(tiny_data)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    call("run", "one.yaml", "two.yaml", *TINY_RUN)
+    before = runs(folder)
+    done = call("champion")
+    return folder, before, done
+
+
+def runs(folder: Path) -> dict[str, tuple[str, int]]:
+    from mlflow import MlflowClient
+
+    found = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["1"])
+    return {run.info.run_id: (run.info.status, run.info.end_time) for run in found}
+
+
+@pytest.fixture
+def client(crowned):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{crowned[0]}/mlflow.db")
+
+
+@pytest.fixture
+def champion(client):
+    """The champion's run."""
+    return client.get_run(client.get_model_version_by_alias("fashion_mnist_cnn", "champion").run_id)
+
+
+def test_every_training_leaves_its_network(crowned, client):
+    """As an artefact, and nothing beside the store."""
+    folder, before, _ = crowned
+    kinds = {run_id: client.get_run(run_id).data.tags["fmnist.kind"] for run_id in before}
+    for run_id, kind in kinds.items():
+        kept = {artefact.path for artefact in client.list_artifacts(run_id)}
+        assert ("weights.pt" in kept) == (kind == "run")
+    assert [*folder.glob(".fmnist/*/*"), *folder.glob(".fmnist/*.pt")] == []
+
+
+def test_the_champion_is_the_best_of_fresh_seeds_by_its_first(champion, client):
+    """The best arm of the combination, and not the seed that came out best."""
+    found = [
+        run
+        for run in client.search_runs(["1"], "tags.`fmnist.kind` = 'run'")
+        if "two" in run.data.tags["fmnist.sweeps"]
+    ]
+    means = {
+        rate: np.mean(
+            [
+                r.data.metrics["final_val_accuracy"]
+                for r in found
+                if r.data.params["dropout_rate"] == rate
+            ]
+        )
+        for rate in ("0.0", "0.4")
+    }
+    assert champion.data.params["seed"] == "1000"
+    assert means[champion.data.params["dropout_rate"]] == max(means.values())
+
+
+def test_what_it_prints(crowned, champion):
+    """Who it is, its accuracy scored again, where it is registered, and the figures."""
+    folder, _, done = crowned
+    accuracy = champion.data.metrics["final_val_accuracy"]
+    first, second, third, *rest = done.stdout.splitlines()
+    assert first.startswith("champion two, ")
+    assert first.endswith("seed 1000")
+    assert second == f"  {accuracy * 100:.2f} % scored again, as its run logged"
+    assert third == "  models:/fashion_mnist_cnn@champion, version 1"
+    figures = [line for line in rest if line.endswith(".png")]
+    assert sorted(figures) == [
+        f"visualizations/two_{name}_{what}.png"
+        for name in "AB"
+        for what in ("confusion", "mistakes")
+    ]
+    for figure in figures:
+        with Image.open(folder / figure) as picture:
+            assert np.asarray(picture.convert("L")).min() < 60
+
+
+def test_the_runs_are_left_as_they_were(crowned, champion, client):
+    """Still finished, at the same time; with the figures beside the weights."""
+    folder, before, _ = crowned
+    assert runs(folder) == before
+    plots = [artefact.path for artefact in client.list_artifacts(champion.info.run_id, "plots")]
+    assert [Path(plot).name.split("_", 2)[2] for plot in plots] == ["confusion.png", "mistakes.png"]
+
+
+def test_a_fresh_process_gets_the_logged_accuracy(crowned, champion):
+    """With MLflow alone, on every test image: exactly."""
+    folder, _, _ = crowned
+    images, labels = tiny_images(TEST_COUNT, 2)
+    np.save(folder / "images.npy", images.astype(np.uint8))
+    np.save(folder / "labels.npy", labels)
+    done = subprocess.run(
+        [sys.executable, "-c", SCORE], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split(maxsplit=1) == [
+        str(champion.data.metrics["final_val_accuracy"]),
+        "(1, 10) False\n",
+    ]
+
+
+def test_the_model_says_what_it_takes_and_needs(crowned):
+    """Signature, input example, requirements; no pickle where MLflow can do without."""
+    folder, _, _ = crowned
+    (described,) = folder.rglob("MLmodel")
+    text = described.read_text()
+    assert '"shape": [-1, 28, 28]' in text.replace("\n   ", "")
+    assert '"dtype":\n' in text or "uint8" in text
+    assert (described.parent / "input_example.json").is_file()
+    needs = (described.parent / "requirements.txt").read_text()
+    assert {line.partition("==")[0] for line in needs.split()} == {"mlflow", "torch", "numpy"}
+    import mlflow.pytorch
+
+    if "serialization_format" in inspect.signature(mlflow.pytorch.save_model).parameters:
+        assert [path.suffix for path in (described.parent / "data").iterdir()] == [".pt2"]
+
+
+def test_the_same_champion_is_registered_once(in_study, client):
+    """However often it is asked for."""
+    done = in_study("champion")
+    assert "version 1" in done.stdout
+    assert len(client.search_model_versions("name = 'fashion_mnist_cnn'")) == 1
+
+
+@pytest.fixture
+def in_study(crowned, fmnist_here, monkeypatch, tiny_data):
+    """The command line in the study's folder."""
+    monkeypatch.chdir(crowned[0])
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(tiny_data))
+    return fmnist_here
+
+
+@pytest.fixture
+def imported(in_study, migrated, monkeypatch):
+    """The command line beside the same study in another store, where no run has weights."""
+    assert in_study("export", migrated.parent / "study.jsonl.gz").returncode == 0
+    monkeypatch.chdir(migrated.parent)
+    assert in_study("import", "study.jsonl.gz").returncode == 0
+    return in_study
+
+
+def weights_of(client, run) -> Path:
+    return Path(client.download_artifacts(run.info.run_id, "weights.pt"))
+
+
+def test_an_imported_study_has_no_networks(imported, client, champion):
+    """It says so and what to do; the champion's own file, shown to be that, will do."""
+    done = imported("champion")
+    assert done.returncode == 2
+    assert "has no artefact weights.pt" in done.stderr
+    assert "--weights" in done.stderr
+    done = imported("champion", "--weights", weights_of(client, champion))
+    assert done.returncode == 0, done.stderr
+    assert "models:/fashion_mnist_cnn@champion, version 1" in done.stdout
+    assert "its weights are not in this store: not scored, not drawn" in done.stdout
+    assert imported("predict", "3").returncode == 0
+
+
+def test_another_networks_weights(imported, client, champion, tmp_path):
+    """Refused by the accuracy that they do not have, or by their shapes; nothing is registered."""
+    import torch
+
+    own = weights_of(client, champion)
+    state = torch.load(own, weights_only=True)
+    torch.save({name: torch.zeros_like(value) for name, value in state.items()}, tmp_path / "0.pt")
+    torch.save({**state, "mean": torch.zeros(3)}, tmp_path / "shape.pt")
+    (tmp_path / "cut.pt").write_bytes(own.read_bytes()[:500])
+    for name, message in {
+        "0.pt": "they are another run's",
+        "shape.pt": "size mismatch for mean",
+        "cut.pt": "the weights are damaged or another network's",
+        "none.pt": "none.pt: cannot be read: No such file",
+    }.items():
+        done = imported("champion", "--weights", name)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert "no model is registered" in imported("predict", "0").stderr
+
+
+def test_weights_that_hold_code_are_not_run(tmp_path):
+    """Only tensors are loaded."""
+    from fmnist_tuning.training import unpack_weights
+
+    marker = tmp_path / "ran"
+    torch = pytest.importorskip("torch")
+
+    class Hostile:
+        def __reduce__(self):
+            return (marker.touch, ())
+
+    content = io.BytesIO()
+    torch.save({"mean": Hostile()}, content)
+    with pytest.raises(WeightsError, match="damaged"):
+        unpack_weights(content.getvalue(), {})
+    assert not marker.exists()
+
+
+def test_test_images_by_number(in_study):
+    """With what they are; the model, and only it, on stderr."""
+    done = in_study("predict", "0", "7", "--json")
+    answers = json.loads(done.stdout)
+    assert [answer["image"] for answer in answers] == ["test image 0", "test image 7"]
+    for answer in answers:
+        assert answer["truth"] in answer["probabilities"]
+        assert answer["probability"] == max(answer["probabilities"].values())
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    done = in_study("predict", "0")
+    assert done.stderr.startswith("model")
+    assert answers[0]["garment"] in done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg"])
+def test_a_file_is_seen_as_the_image_that_it_holds(in_study, tmp_path, suffix):
+    """A test image written to a file gets the test image's answer."""
+    images, _ = tiny_images(TEST_COUNT, 2)
+    path = tmp_path / f"seven.{suffix}"
+    Image.fromarray(images[7].astype(np.uint8)).save(path, quality=100)
+    done = in_study("predict", "7", path, "--json")
+    number, file = json.loads(done.stdout)
+    assert file["garment"] == number["garment"]
+    assert file["probability"] == pytest.approx(number["probability"], abs=0.02)
+    assert file["truth"] is None
+
+
+@pytest.mark.usefixtures("migrated")
+def test_no_champion_yet(fmnist_here, tiny_data):
+    """What is missing, and what makes it."""
+    done = fmnist_here("predict", "0", "--data-dir", tiny_data)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no model is registered as fashion_mnist_cnn@champion in ")
+    assert "`fmnist champion` registers the best of a study" in done.stderr
+
+
+def test_no_store_yet(fmnist_here, tmp_path, tiny_data):
+    """The same, and no store is made for the asking."""
+    done = fmnist_here("predict", "0", "--data-dir", tiny_data)
+    assert done.returncode == 2
+    assert "there is no store at" in done.stderr
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def hand_made() -> Scores:
+    """Ten classes, five images: three right, one slightly and one utterly wrong."""
+    labels = np.array([0, 1, 2, 3, 4])
+    probabilities = np.full((5, 10), 0.01, np.float32)
+    for image, (taken, chance) in enumerate([(0, 0.9), (1, 0.9), (2, 0.9), (9, 0.5), (8, 0.97)]):
+        probabilities[image, taken] = chance
+    probabilities[3, 3] = 0.4
+    return Scores(np.zeros((5, 28, 28), np.uint8), labels, probabilities)
+
+
+def test_scores():
+    """Accuracy, confusions and the worst mistakes of known answers."""
+    scores = hand_made()
+    assert scores.accuracy == 0.6
+    table = scores.confusion()
+    assert table.sum() == 5
+    assert table[3, 9] == table[4, 8] == table[0, 0] == 1
+    assert list(scores.most_wrong(36)) == [4, 3]
+    assert list(scores.most_wrong(1)) == [4]
+
+
+def test_the_figures_say_what_is_taken_for_what():
+    """Class names, counts, accuracies a class; truth and error above each mistake."""
+    from matplotlib.text import Text
+
+    from fmnist_tuning.data.files import CLASS_NAMES
+    from fmnist_tuning.figures import draw_confusion, draw_mistakes
+
+    def texts(figure) -> list[str]:
+        return [text.get_text() for text in figure.findobj(Text)]
+
+    confusion = texts(draw_confusion(hand_made(), CLASS_NAMES, "Title", "Note"))
+    assert {"Title", "Ankle boot", "100.0", "0.0"} <= set(confusion)
+    assert any("60.00 % of 5 images right." in text for text in confusion)
+    mistakes = texts(draw_mistakes(hand_made(), CLASS_NAMES, "Title", "Note"))
+    assert "Coat\nnot Bag\n97.0 %" in mistakes
+    assert any(text.startswith("The 2 of 2 mistakes") for text in mistakes)

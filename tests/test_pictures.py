@@ -1,0 +1,122 @@
+"""Pictures of garments: brought to what the network knows, or refused in words."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmnist_tuning.errors import PictureError
+from fmnist_tuning.pictures import read_picture
+
+
+def saved(tmp_path, pixels, name="picture.png", **options):
+    path = tmp_path / name
+    Image.fromarray(np.asarray(pixels)).save(path, **options)
+    return path
+
+
+def shirt(height=200, width=300, background=255, garment=40):
+    """A plain box, 100 pixels high and 50 wide, off the centre."""
+    pixels = np.full((height, width), background, np.uint8)
+    pixels[20:120, 200:250] = garment
+    return pixels
+
+
+def test_28_pixels_are_taken_as_they_are(tmp_path):
+    """An image of the data set is already what the network knows."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[5:20, 3:25] = np.arange(22) * 11 + 5
+    assert np.array_equal(read_picture(saved(tmp_path, pixels)), pixels)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.jpg"])
+def test_a_photograph_is_trimmed_centred_and_negated(tmp_path, name):
+    """Dark on white becomes bright on black, the longest edge 28 pixels."""
+    seen = read_picture(saved(tmp_path, shirt(), name))
+    assert seen.shape == (28, 28)
+    assert seen.dtype == np.uint8
+    assert seen[:, :6].max() < 30
+    assert seen[:, 22:].max() < 30
+    assert seen[1:27, 8:20].min() > 190
+
+
+def test_bright_on_dark_is_not_negated(tmp_path):
+    """The border tells."""
+    seen = read_picture(saved(tmp_path, shirt(background=10, garment=200)))
+    assert seen[14, 14] > 180
+    assert seen[14, 2] == 0
+
+
+def test_colours_alpha_palettes_16_bits_and_rotation(tmp_path):
+    """Whatever a PNG or JPEG may be made of, the garment is the same."""
+    plain = read_picture(saved(tmp_path, shirt()))
+    colour = np.stack([shirt()] * 3, axis=2)
+    alpha = np.dstack([colour, np.where(shirt() == 255, 0, 255).astype(np.uint8)])
+    alpha[..., :3][alpha[..., 3] == 0] = 7  # what is transparent has any colour
+    deep = shirt().astype(np.uint16) * 257
+    palette = tmp_path / "palette.png"
+    Image.fromarray(colour).convert("P").save(palette)
+    for path in (
+        saved(tmp_path, colour, "rgb.png"),
+        saved(tmp_path, alpha, "rgba.png"),
+        saved(tmp_path, deep, "deep.png"),
+        palette,
+    ):
+        assert np.abs(read_picture(path).astype(int) - plain).max() <= 3, path.name
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    turned = saved(tmp_path, np.rot90(shirt()), "turned.png", exif=exif)
+    assert np.abs(read_picture(turned).astype(int) - plain).max() <= 3
+
+
+def bomb(edge: int) -> bytes:
+    """A square PNG of any size in a few bytes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        framed = kind + content
+        return struct.pack(">I", len(content)) + framed + struct.pack(">I", zlib.crc32(framed))
+
+    header = struct.pack(">IIBBBBB", edge, edge, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_what_is_no_picture_of_a_garment(tmp_path):
+    """One line each, with the file and the reason."""
+    blank = saved(tmp_path, np.full((50, 50), 255, np.uint8), "blank.png")
+    gif = saved(tmp_path, shirt(), "moving.gif")
+    disguised = gif.rename(tmp_path / "disguised.png")
+    cut = saved(tmp_path, np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8), "cut.png")
+    cut.write_bytes(cut.read_bytes()[:3000])
+    line = saved(tmp_path, np.zeros((1, 50), np.uint8), "line.png")
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "bomb.png").write_bytes(bomb(10_000))
+    (tmp_path / "larger.png").write_bytes(bomb(40_000))
+    for path, reason in {
+        blank: "shows nothing",
+        disguised: "not a picture in the format PNG or JPEG",
+        cut: "cannot be read",
+        line: "50 x 1 pixels, allowed: from 2 x 2",
+        tmp_path / "text.png": "not a picture in the format",
+        tmp_path / "empty.jpg": "not a picture in the format",
+        tmp_path / "bomb.png": "10,000 x 10,000 pixels, allowed: from 2 x 2 to 50 million",
+        tmp_path / "larger.png": "could be decompression bomb",
+        tmp_path / "missing.png": "No such file or directory",
+        tmp_path: "Is a directory",
+    }.items():
+        with pytest.raises(PictureError) as caught:
+            read_picture(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["100", "99999999999999999999", "9" * 5000])
+def test_a_number_that_no_test_image_has(fmnist_here, tiny_data, number):
+    """Said with the numbers that there are."""
+    done = fmnist_here("predict", number, "--data-dir", tiny_data)
+    assert done.returncode == 2
+    assert "no test image and no file; test images are 0 to 99" in done.stderr
+    assert len(done.stderr) < 200
