@@ -1,8 +1,5 @@
 """The study that is shipped: what the repository shows is what its file says."""
 
-import shutil
-import subprocess
-
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -14,7 +11,7 @@ pytestmark = pytest.mark.skipif(not STUDY.exists(), reason="no study is shipped 
 
 
 @pytest.fixture
-def shipped(fmnist_here, migrated):
+def shipped(fmnist_here, migrated):  # noqa: ARG001  the store that it imports into
     """The command line beside a store with the shipped study."""
     done = fmnist_here("import", STUDY)
     assert done.returncode == 0, done.stderr
