@@ -1,11 +1,12 @@
 """The model that a person takes home: chosen, scored again, registered, asked about pictures."""
 
-import inspect
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from fmnist_tuning.errors import WeightsError
 
 SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.0, 0.4]}\nseeds: [0, 1]\n"
 COMBINED = "sweep: two\ntitle: Two\ncombine: {from: [one], top: 2}\nseeds: [1000, 1001]\n"
+
+# MLflow 3.8 can only pickle.
+EXPORTS = tuple(map(int, version("mlflow").split(".")[:2])) >= (3, 9)
 
 # What anybody does with a registered model, without this project.
 SCORE = """
@@ -143,25 +147,25 @@ def test_a_fresh_process_gets_the_logged_accuracy(crowned, champion):
     done = subprocess.run(
         [sys.executable, "-c", SCORE], cwd=folder, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split(maxsplit=1) == [
-        str(champion.data.metrics["final_val_accuracy"]),
-        "(1, 10) False\n",
-    ]
+    accuracy, shape, ours = done.stdout.strip().replace(", ", ",").split()
+    assert accuracy == str(champion.data.metrics["final_val_accuracy"])
+    assert shape == "(1,10)"
+    assert ours == str(not EXPORTS)
 
 
 def test_the_model_says_what_it_takes_and_needs(crowned):
     """Signature, input example, requirements; no pickle where MLflow can do without."""
     folder, _, _ = crowned
+    from mlflow.models import Model
+
     (described,) = folder.rglob("MLmodel")
-    text = described.read_text()
-    assert '"shape": [-1, 28, 28]' in text.replace("\n   ", "")
-    assert '"dtype":\n' in text or "uint8" in text
+    signature = Model.load(described).signature
+    assert str(signature.inputs.inputs[0]) == "Tensor('uint8', (-1, 28, 28))"
+    assert str(signature.outputs.inputs[0]) == "Tensor('float32', (-1, 10))"
     assert (described.parent / "input_example.json").is_file()
     needs = (described.parent / "requirements.txt").read_text()
     assert {line.partition("==")[0] for line in needs.split()} == {"mlflow", "torch", "numpy"}
-    import mlflow.pytorch
-
-    if "serialization_format" in inspect.signature(mlflow.pytorch.save_model).parameters:
+    if EXPORTS:
         assert [path.suffix for path in (described.parent / "data").iterdir()] == [".pt2"]
 
 
@@ -197,7 +201,7 @@ def test_an_imported_study_has_no_networks(imported, client, champion):
     """It says so and what to do; the champion's own file, shown to be that, will do."""
     done = imported("champion")
     assert done.returncode == 2
-    assert "has no artefact weights.pt" in done.stderr
+    assert "seed 1000 has no weights.pt: it was imported" in done.stderr
     assert "--weights" in done.stderr
     done = imported("champion", "--weights", weights_of(client, champion))
     assert done.returncode == 0, done.stderr
@@ -207,18 +211,17 @@ def test_an_imported_study_has_no_networks(imported, client, champion):
 
 
 def test_another_networks_weights(imported, client, champion, tmp_path):
-    """Refused by the accuracy that they do not have, or by their shapes; nothing is registered."""
-    import torch
-
+    """Another seed's of the same arm, damaged ones, none: refused, and nothing is registered."""
     own = weights_of(client, champion)
-    state = torch.load(own, weights_only=True)
-    torch.save({name: torch.zeros_like(value) for name, value in state.items()}, tmp_path / "0.pt")
-    torch.save({**state, "mean": torch.zeros(3)}, tmp_path / "shape.pt")
+    (sibling,) = client.search_runs(
+        champion.info.experiment_id,
+        f"params.seed = '1001' and params.dropout_rate = '{champion.data.params['dropout_rate']}'",
+    )
+    shutil.copy(weights_of(client, sibling), tmp_path / "sibling.pt")
     (tmp_path / "cut.pt").write_bytes(own.read_bytes()[:500])
     for name, message in {
-        "0.pt": "they are another run's",
-        "shape.pt": "size mismatch for mean",
-        "cut.pt": "the weights are damaged or another network's",
+        "sibling.pt": "sibling.pt: not the weights.pt that the training of two, ",
+        "cut.pt": "cut.pt: not the weights.pt that the training of two, ",
         "none.pt": "none.pt: cannot be read: No such file",
     }.items():
         done = imported("champion", "--weights", name)
@@ -226,6 +229,36 @@ def test_another_networks_weights(imported, client, champion, tmp_path):
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert "no model is registered" in imported("predict", "0").stderr
+
+
+def test_weights_that_were_exchanged_in_the_store(imported, client, champion, tmp_path):
+    """The tag tells, whoever can write to the artefacts."""
+    from mlflow import MlflowClient
+
+    (tmp_path / "weights.pt").write_bytes(weights_of(client, champion).read_bytes() + b"x")
+    own = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    fingerprint = champion.data.tags["fmnist.fingerprint"]
+    (copy,) = own.search_runs(["1"], f"tags.`fmnist.fingerprint` = '{fingerprint}'")
+    own.log_artifact(copy.info.run_id, tmp_path / "weights.pt")
+    done = imported("champion")
+    assert done.returncode == 2
+    assert "is not what its training left there: its SHA-256 is another" in done.stderr
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_holdout_is_scored_on_the_test_set(fmnist_here, sweep_file, tiny_data):
+    """The accuracy that nothing was chosen by, and one sweep's best arm alone."""
+    sizes = ("--set=validation=holdout", "--set=holdout_size=80", "--set=val_size=50")
+    small = [option for option in TINY_RUN if "val_size" not in option]
+    file = sweep_file("sweep: one\ntitle: One\ngrid: {dropout_rate: [0.2]}\n")
+    done = fmnist_here("run", file, "--data-dir", tiny_data, *small, *sizes, "--json")
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    done = fmnist_here("champion", "--data-dir", tiny_data)
+    assert done.returncode == 0, done.stderr
+    accuracy = record["metrics"]["test_accuracy"]
+    assert f"  {accuracy * 100:.2f} % scored again, as its run logged" in done.stdout
+    assert "visualizations/one_arm1_confusion.png" in done.stdout
 
 
 def test_weights_that_hold_code_are_not_run(tmp_path):
@@ -282,6 +315,23 @@ def test_no_champion_yet(fmnist_here, tiny_data):
     assert "`fmnist champion` registers the best of a study" in done.stderr
 
 
+def test_names_from_a_store_that_others_write_to(in_study, champion, tmp_path, monkeypatch):
+    """The terminal obeys nothing of them."""
+    from mlflow import MlflowClient
+
+    evil = "\x1b[31m[bold]\u202e\x07"
+    shutil.copy("mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    own = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    own.update_run(champion.info.run_id, name=evil)
+    own.set_tag(champion.info.run_id, "fmnist.sweeps", evil)
+    for done in (in_study("predict", "0"), in_study("champion")):
+        assert done.returncode == 0, done.stderr
+        assert not re.search(
+            "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", done.stdout + done.stderr
+        )
+
+
 def test_no_store_yet(fmnist_here, tmp_path, tiny_data):
     """The same, and no store is made for the asking."""
     done = fmnist_here("predict", "0", "--data-dir", tiny_data)
@@ -323,6 +373,7 @@ def test_the_figures_say_what_is_taken_for_what():
 
     confusion = texts(draw_confusion(hand_made(), CLASS_NAMES, "Title", "Note"))
     assert {"Title", "Ankle boot", "100.0", "0.0"} <= set(confusion)
+    assert confusion.count("100.0") + confusion.count("0.0") == 5  # classes without images: unknown
     assert any("60.00 % of 5 images right." in text for text in confusion)
     mistakes = texts(draw_mistakes(hand_made(), CLASS_NAMES, "Title", "Note"))
     assert "Coat\nnot Bag\n97.0 %" in mistakes

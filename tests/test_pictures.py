@@ -71,6 +71,36 @@ def test_colours_alpha_palettes_16_bits_and_rotation(tmp_path):
     assert np.abs(read_picture(turned).astype(int) - plain).max() <= 3
 
 
+def test_white_on_grey_and_dust(tmp_path):
+    """What differs from the ground counts, either way; single specks do not."""
+    seen = read_picture(saved(tmp_path, shirt(background=190, garment=250)))
+    assert seen[14, 14] > 60
+    assert seen[14, 2] == 0
+    dusty = shirt()
+    dusty[3, 3] = dusty[190, 290] = 0
+    clean = read_picture(saved(tmp_path, shirt()))
+    assert np.array_equal(read_picture(saved(tmp_path, dusty, "dusty.png")), clean)
+
+
+def test_broken_exif_is_an_error_in_words(tmp_path):
+    """Cameras, and people who rewrite what cameras wrote, get it wrong in every way."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "maker", 72.0
+    content = saved(tmp_path, shirt()[10:130, 150:260], "photo.jpg", exif=exif).read_bytes()
+    start, random = content.index(b"Exif"), np.random.default_rng(0)
+    path, refused = tmp_path / "broken.jpg", 0
+    for _ in range(1500):
+        broken = bytearray(content)
+        for place in random.integers(start + 6, start + 76, 3):
+            broken[place] = random.integers(256)
+        path.write_bytes(broken)
+        try:
+            assert read_picture(path).shape == (28, 28)
+        except PictureError:
+            refused += 1
+    assert refused > 0
+
+
 def bomb(edge: int) -> bytes:
     """A square PNG of any size in a few bytes."""
 
@@ -90,6 +120,9 @@ def test_what_is_no_picture_of_a_garment(tmp_path):
     disguised = gif.rename(tmp_path / "disguised.png")
     cut = saved(tmp_path, np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8), "cut.png")
     cut.write_bytes(cut.read_bytes()[:3000])
+    hair = np.full((200, 200), 255, np.uint8)
+    hair[100:103, 20:180] = 0
+    thin = saved(tmp_path, hair, "thin.png")
     line = saved(tmp_path, np.zeros((1, 50), np.uint8), "line.png")
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.jpg").touch()
@@ -99,6 +132,7 @@ def test_what_is_no_picture_of_a_garment(tmp_path):
         blank: "shows nothing",
         disguised: "not a picture in the format PNG or JPEG",
         cut: "cannot be read",
+        thin: "too thin to be seen",
         line: "50 x 1 pixels, allowed: from 2 x 2",
         tmp_path / "text.png": "not a picture in the format",
         tmp_path / "empty.jpg": "not a picture in the format",

@@ -11,7 +11,7 @@ from servers import mlflow_server
 from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.records import EpochMetrics, RunOutcome
-from fmnist_tuning.tracking import Study
+from fmnist_tuning.tracking import Registry, Study
 
 TWO_ARMS = "sweep: two\ntitle: Two arms\nhypothesis: None.\ngrid: {dropout_rate: [0.0, 0.5]}\n"
 
@@ -55,6 +55,33 @@ def write_run(study: Study, name: str = "dropout_rate=0.3 seed=0", fingerprint: 
     study.log_epoch(run_id, EPOCH)
     study.finish_run(run_id, OUTCOME)
     return run_id
+
+
+def test_a_model_is_registered_in_every_store(store, tmp_path):
+    """Once, with the alias; its network comes back as it was kept, and nothing else would."""
+    import numpy as np
+
+    from fmnist_tuning.model import FashionCNN
+    from fmnist_tuning.training import Classifier, classify, pack_weights, unpack_weights
+
+    architecture = {"conv_channels": (4,), "fc_units": (8,)}
+    classifier = Classifier(FashionCNN(**architecture), 0.3, 0.4).eval()
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(pack_weights(classifier))
+    study = Study.open("models", store)
+    run_id = study.start_run("r", sweeps=["one"], fingerprint="m", params={"a": "1"}, tags={})
+    study.finish_run(run_id, OUTCOME, weights)
+    run = study.finished_run("m")
+    registry = Registry(study.uri)
+    images = np.random.default_rng(0).integers(0, 255, (3, 28, 28), np.uint8)
+    answers = classify(classifier, images)
+    version = registry.register(study, run, classifier, images, answers)
+    assert registry.register(study, run, classifier, images, answers) == version
+    champion = Registry.existing(store).champion()
+    assert (champion.version, champion.run.run_id) == (version, run_id)
+    again = unpack_weights(champion.weights, architecture)
+    assert np.array_equal(classify(again, images), answers)
+    assert client_of(study).get_run(run_id).info.end_time == run.ended * 1000
 
 
 def test_a_run_is_written_and_read_in_every_store(store):

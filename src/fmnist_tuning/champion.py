@@ -1,25 +1,33 @@
 """The best of a study: its networks scored again, drawn, and the best one registered in MLflow."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from fmnist_tuning.analysis import Scores, SweepFrames, winner
+from fmnist_tuning.analysis import Scores, winner
 from fmnist_tuning.config import Arm, RunConfig
 from fmnist_tuning.data import DataFiles, SharedImages
 from fmnist_tuning.data.files import CLASS_NAMES
 from fmnist_tuning.data.images import FashionMnist
-from fmnist_tuning.errors import DataError, WeightsError
+from fmnist_tuning.errors import DataError, TrackingError, WeightsError
 from fmnist_tuning.figures import draw_confusion, draw_mistakes, encode
 from fmnist_tuning.results import StudyResults
-from fmnist_tuning.tracking import Registry, TrackedRun
+from fmnist_tuning.tracking import (
+    DATA,
+    WEIGHTS,
+    WEIGHTS_DIGEST,
+    Registry,
+    TrackedRun,
+    content_digest,
+)
 from fmnist_tuning.training import Classifier, classify, unpack_weights
 from fmnist_tuning.worker import architecture_of, select_images
+from fmnist_tuning.writing import read_whole
 
-# Another processor adds in another order, and an image between two classes may change sides.
-_TOLERANCE = 0.001
 _EXAMPLES = 4
 
 
@@ -32,6 +40,7 @@ class Finalist:
 
     Attributes:
         sweep: That it is an arm of.
+        name: The letter that a combination gives it, or its place; part of file names.
         arm: Its settings.
         run: The training.
         config: The run's settings, its seed among them.
@@ -39,6 +48,7 @@ class Finalist:
     """
 
     sweep: str
+    name: str
     arm: Arm
     run: TrackedRun
     config: RunConfig
@@ -58,25 +68,28 @@ class Finalist:
 def finalists(results: StudyResults) -> list[Finalist]:
     """The arms of the combination that the best arm is of, or that arm alone; the best first."""
     frames, best = winner(results.sweeps)
-    arms = frames.arms if frames.config.combine is not None else (best,)
+    combined = frames.config.combine is not None
     runs = {run.run_id: run for run in results.runs}
-    return sorted(
-        (_finalist(frames, arm, runs, champion=arm == best) for arm in arms),
-        key=lambda finalist: not finalist.champion,
-    )
-
-
-def _finalist(
-    frames: SweepFrames, arm: Arm, runs: dict[str, TrackedRun], *, champion: bool
-) -> Finalist:
-    first = frames.arm(arm.label).iloc[0]
-    run = runs[first["run_id"]]
-    config = arm.config.model_copy(update={"seed": int(first["seed"])})
-    return Finalist(frames.config.sweep, arm, run, config, champion)
+    found = []
+    for place, arm in enumerate(frames.arms):
+        if combined or arm == best:
+            first = frames.arm(arm.label).iloc[0]
+            letter = arm.name if re.fullmatch("[A-Z]", arm.name or "") else None
+            found.append(
+                Finalist(
+                    sweep=frames.config.sweep,
+                    name=letter or f"arm{place + 1}",
+                    arm=arm,
+                    run=runs[first["run_id"]],
+                    config=arm.config.model_copy(update={"seed": int(first["seed"])}),
+                    champion=arm == best,
+                )
+            )
+    return sorted(found, key=lambda finalist: not finalist.champion)
 
 
 @dataclass(frozen=True, slots=True)
-class Presentation:
+class Evaluation:
     """What became of a finalist.
 
     Attributes:
@@ -92,85 +105,103 @@ class Presentation:
     figures: Mapping[str, bytes]
 
 
-def present(
+def evaluate(
     finalist: Finalist,
     results: StudyResults,
     registry: Registry,
-    files: DataFiles,
-    weights: bytes | None = None,
-) -> Presentation:
+    data: FashionMnist,
+    weights: Path | None = None,
+) -> Evaluation:
     """Score a finalist again and draw it; the champion is registered too.
 
     Args:
         finalist: One of `finalists(results)`.
         results: The study.
         registry: Of its store.
-        files: The images that it was trained on.
-        weights: Instead of those that the store may lack; kept there, once they have shown the
-            run's accuracy.
+        data: The images that it was trained on, on the CPU.
+        weights: A file with the network that its training left, where the store may lack it; it is
+            kept there then.
 
     Raises:
-        WeightsError: When the champion's are missing, or any are damaged or another run's.
+        WeightsError: When the champion's network is missing, or any is damaged or another run's.
+        TrackingError: When the store fails, or the run has no accuracy.
     """
-    logged = finalist.run.metrics[finalist.metric]
-    try:
-        content = registry.weights(finalist.run.run_id) if weights is None else weights
-    except WeightsError as error:
-        if not finalist.champion:
-            return Presentation(None, logged, None, {})
-        raise WeightsError(
-            f"{error}: it was imported, or trained by an older fmnist; name its weights with "
-            "--weights, or train its sweep again with `fmnist run ... --force`"
-        ) from None
+    run = finalist.run
+    logged = run.metrics.get(finalist.metric, math.nan)
+    if not 0 <= logged <= 1:
+        raise TrackingError(f"the run {run.run_id} of {finalist.title} has no {finalist.metric}")
+    content = registry.weights(run)
+    if content is None and weights is not None:
+        content = _brought(weights, finalist)
+        registry.keep_weights(run, content)
+    if content is None:
+        if finalist.champion:
+            raise WeightsError(
+                f"the run {run.run_id} of {finalist.title} has no {WEIGHTS}: it was imported, or "
+                "trained by an older fmnist; bring the file with --weights, or train its sweep "
+                "again with `fmnist run ... --force`"
+            )
+        return Evaluation(None, logged, None, {})
     classifier = unpack_weights(content, architecture_of(finalist.config))
-    scores = _score(finalist, classifier, files)
+    scores = _score(finalist, classifier, data)
     version = None
     if finalist.champion:
-        if weights is not None:
-            registry.keep_weights(finalist.run.run_id, weights)
-        version = registry.crown(
-            results.study,
-            finalist.run,
-            classifier,
-            scores.images[:_EXAMPLES],
-            scores.probabilities[:_EXAMPLES],
+        images = scores.images[:_EXAMPLES]
+        version = registry.register(
+            results.study, run, classifier, images, classify(classifier, images)
         )
-    return Presentation(scores.accuracy, logged, version, _figures(finalist, scores))
+    return Evaluation(scores.accuracy, logged, version, _figures(finalist, scores))
 
 
-def _score(finalist: Finalist, classifier: Classifier, files: DataFiles) -> Scores:
-    if finalist.run.tags.get("fmnist.data") != files.digest:
+def _brought(path: Path, finalist: Finalist) -> bytes:
+    content = read_whole(path)
+    recorded = finalist.run.tags.get(WEIGHTS_DIGEST, "nothing")
+    if content_digest(content) != recorded:
+        raise WeightsError(
+            f"{path}: not the {WEIGHTS} that the training of {finalist.title} left: its SHA-256 is "
+            f"{content_digest(content)[:12]}..., and the run's tag {WEIGHTS_DIGEST} says "
+            f"{recorded[:12]}..."
+        )
+    return content
+
+
+def check_data(finalist: Finalist, files: DataFiles) -> None:
+    """Refuse other images than those that a run was trained on.
+
+    Raises:
+        DataError: When they are others.
+    """
+    if finalist.run.tags.get(DATA) != files.digest:
         raise DataError(
             f"{files.folder}: not the images that {finalist.title} was trained on; name their "
             "folder with --data-dir"
         )
-    data = FashionMnist.load(SharedImages(files), torch.device("cpu"))
+
+
+def load_images(files: DataFiles) -> FashionMnist:
+    """The images on the CPU."""
+    return FashionMnist.load(SharedImages(files), torch.device("cpu"))
+
+
+def _score(finalist: Finalist, classifier: Classifier, data: FashionMnist) -> Scores:
+    torch.set_num_threads(1)  # as in training: sums depend on how they are divided among threads
     images = select_images(data, finalist.config)
     judge = images.test or images.validation
     pixels = judge.images[:, 0].numpy()
-    found = Scores(
+    return Scores(
         images=pixels,
         labels=judge.labels.numpy(),
         probabilities=classify(classifier, pixels, finalist.config.precision),
     )
-    logged = finalist.run.metrics[finalist.metric]
-    if abs(found.accuracy - logged) > _TOLERANCE:
-        raise WeightsError(
-            f"the weights of {finalist.title} get {found.accuracy * 100:.2f} % of the images "
-            f"right, and the run logged {logged * 100:.2f} %: they are another run's"
-        )
-    return found
 
 
 def _figures(finalist: Finalist, scores: Scores) -> dict[str, bytes]:
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", finalist.arm.name or "best")
-    stem = f"{finalist.sweep}_{name}"
-    who = f"{finalist.sweep}, {finalist.arm.name or 'the best arm'}"
-    what = (
-        f"Seed {finalist.config.seed}; {finalist.arm.label.removeprefix(f'{finalist.arm.name}: ')}"
-    )
+    arm = finalist.arm
+    settings = arm.label.removeprefix(f"{arm.name}: ")
+    who, what = f"{finalist.sweep}, {finalist.name}", f"Seed {finalist.config.seed}; {settings}"
     confusion = draw_confusion(scores, CLASS_NAMES, f"What is taken for what: {who}", what)
     mistakes = draw_mistakes(scores, CLASS_NAMES, f"Most wrong about: {who}", what)
+    stem = f"{finalist.sweep}_{finalist.name}"
     return {
         f"{stem}_confusion.png": encode(confusion, "png"),
         f"{stem}_mistakes.png": encode(mistakes, "png"),

@@ -306,23 +306,25 @@ def champion(
 ) -> None:
     """Register the best arm's network in MLflow, and draw what each finalist gets wrong."""
     from fmnist_tuning import terminal
-    from fmnist_tuning.champion import finalists, present
+    from fmnist_tuning.champion import check_data, evaluate, finalists, load_images
     from fmnist_tuning.data import find
     from fmnist_tuning.results import read_study
     from fmnist_tuning.tracking import Registry
-    from fmnist_tuning.writing import read_whole, write_whole
+    from fmnist_tuning.writing import write_whole
 
     found = read_study(experiment, tracking_uri)
-    files = find(data_dir)
-    registry = Registry(found.study.uri)
-    own = None if weights is None else read_whole(weights)
-    for finalist in finalists(found):
-        shown = present(finalist, found, registry, files, own if finalist.champion else None)
-        terminal.print_finalist(terminal.console(), finalist, shown)
-        for name, content in shown.figures.items():
-            write_whole(output / name, content)
-            _say(output / name)
-        paths = [output / name for name in shown.figures]
+    files, registry = find(data_dir), Registry(found.study.uri)
+    last = finalists(found)
+    check_data(last[0], files)
+    images = load_images(files)
+    for finalist in last:
+        brought = weights if finalist.champion else None
+        evaluation = evaluate(finalist, found, registry, images, brought)
+        terminal.print_finalist(terminal.console(), finalist, evaluation)
+        paths = [output / name for name in evaluation.figures]
+        for path in paths:
+            write_whole(path, evaluation.figures[path.name])
+            _say(path)
         found.study.log_files(finalist.run.run_id, "plots", paths)
 
 

@@ -17,11 +17,11 @@ from fmnist_tuning.tracking import Champion
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Picture:
     """An image to be named.
 
     Attributes:
-        name: As the user wrote it.
+        name: The file, or `test image 7`.
         pixels: (28, 28) uint8, bright on black.
         truth: What it is, where that is known.
     """
@@ -61,7 +61,7 @@ class Answer:
         }
 
 
-def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Chosen]:
+def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Picture]:
     """Files by their names, test images by their numbers (a file of that name goes first).
 
     Args:
@@ -75,9 +75,9 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Chos
     numbers = {name for name in names if name.isdecimal() and not _exists(name)}
     files = find(data_dir) if numbers else None
 
-    def chosen(name: str) -> Chosen:
+    def picture(name: str) -> Picture:
         if files is None or name not in numbers:
-            return Chosen(name, read_picture(Path(name)))
+            return Picture(name, read_picture(Path(name)))
         # Python refuses to read numbers of thousands of digits.
         number, count = int(name[:9]), len(files.test_labels)
         if len(name) > 9 or number >= count:  # noqa: PLR2004
@@ -85,13 +85,13 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Chos
                 f"{name[:20]}: no test image and no file; test images are 0 to {count - 1:,}"
             )
         truth = CLASS_NAMES[files.test_labels[number]]
-        return Chosen(f"test image {number}", files.test_images[number], truth)
+        return Picture(f"test image {number}", files.test_images[number], truth)
 
-    return [chosen(name) for name in names]
+    return [picture(name) for name in names]
 
 
-def predict(images: Sequence[Chosen], champion: Champion) -> list[Answer]:
-    """Name the garments.
+def predict(images: Sequence[Picture], champion: Champion) -> list[Answer]:
+    """Name the garments on one image or more, in float32.
 
     Raises:
         TrackingError: When the champion's run is not one of fmnist's.
@@ -110,9 +110,7 @@ def predict(images: Sequence[Chosen], champion: Champion) -> list[Answer]:
     pixels = np.stack([image.pixels for image in images])
     return [
         Answer(image.name, _ranked(probabilities), image.truth)
-        for image, probabilities in zip(
-            images, classify(classifier, pixels, config.precision), strict=True
-        )
+        for image, probabilities in zip(images, classify(classifier, pixels), strict=True)
     ]
 
 

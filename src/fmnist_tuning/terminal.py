@@ -39,7 +39,7 @@ from fmnist_tuning.tracking import ALIAS, MODEL_NAME
 from fmnist_tuning.wording import outcome
 
 if TYPE_CHECKING:
-    from fmnist_tuning.champion import Finalist, Presentation
+    from fmnist_tuning.champion import Evaluation, Finalist
     from fmnist_tuning.prediction import Answer
 
 _WIDTH_OFF_TERMINAL = 120
@@ -312,21 +312,21 @@ def print_study(
         out.print()
 
 
-def print_finalist(out: Console, finalist: "Finalist", shown: "Presentation") -> None:
+def print_finalist(out: Console, finalist: "Finalist", evaluation: "Evaluation") -> None:
     """Print who it is, and whether its network still gives what its run logged."""
     role = "champion" if finalist.champion else "finalist"
     out.print(f"[bold]{role}[/bold] {escape(finalist.title)}", soft_wrap=True)
-    if shown.accuracy is None:
+    if evaluation.accuracy is None:
         out.print("  its weights are not in this store: not scored, not drawn", style="yellow")
         return
     as_logged = (
         "as its run logged"
-        if shown.accuracy == shown.logged
-        else f"its run logged {_percent(shown.logged)}"
+        if evaluation.accuracy == evaluation.logged
+        else f"its run logged {_percent(evaluation.logged)}"
     )
-    out.print(f"  {_percent(shown.accuracy)} scored again, {as_logged}")
-    if shown.version is not None:
-        out.print(f"  models:/{MODEL_NAME}@{ALIAS}, version {shown.version}")
+    out.print(f"  {_percent(evaluation.accuracy)} scored again, {as_logged}")
+    if evaluation.version is not None:
+        out.print(f"  models:/{MODEL_NAME}@{ALIAS}, version {escape(evaluation.version)}")
 
 
 def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:

@@ -82,16 +82,12 @@ def build_frames(
         curves: `run_id`, `epoch`, `metric`, `value` of at least those runs.
         missing: Names of runs that are not finished.
     """
-    rows = [
-        {
-            "arm": arm.label,
-            "seed": seed,
-            "run_id": run_id,
-            **{k: v for k, v in arm.config.model_dump(mode="json").items() if k != "seed"},
-            **metrics,
-        }
-        for arm, seed, run_id, metrics in finished
-    ]
+    rows = []
+    for arm, seed, run_id, metrics in finished:
+        settings = {k: v for k, v in arm.config.model_dump(mode="json").items() if k != "seed"}
+        row = {"arm": arm.label, "seed": seed, "run_id": run_id, **settings}
+        # A store may hold anything under any name.
+        rows.append(row | {name: v for name, v in metrics.items() if name not in row})
     runs = pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "run_id"])
     keys = runs[["run_id", "arm", "seed"]]
     own = keys.merge(curves, on="run_id") if len(curves) else no_curves()

@@ -283,8 +283,8 @@ class _Execution:
                 self._log_epoch(open_run, message)
                 yield EpochEnded(run, message)
             case RunOutcome():
-                self._study.log_files(open_run.run_id, None, [self._weights(open_run.run_id)])
-                self._study.finish_run(open_run.run_id, message)
+                run_id = open_run.run_id
+                self._study.finish_run(run_id, message, self._weights(run_id))
                 del self._open_runs[run.fingerprint]
                 self._drop_checkpoint(open_run.run_id)
                 yield Finished(run, message.metrics())

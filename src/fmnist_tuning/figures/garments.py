@@ -13,6 +13,7 @@ from fmnist_tuning.figures.style import INK, VALIDATION, WIDTH_INCHES, add_note,
 MISTAKES: Final = 36
 _COLUMNS: Final = 9
 _DARK: Final = 0.5
+_LONG_BAR: Final = 20.0  # percent: longer ones hold their number
 
 
 def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
@@ -29,7 +30,8 @@ def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str
         left, right = figure.subplots(ncols=2, sharey=True, width_ratios=(3, 1))
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
         table = scores.confusion()
-        shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+        counts = table.sum(1, keepdims=True)
+        shares = np.divide(table, counts, where=counts > 0, out=np.zeros(table.shape))
         left.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (row, column), count in np.ndenumerate(table):
             if count:
@@ -43,7 +45,12 @@ def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str
         accuracies = np.diag(shares) * 100
         right.barh(places, accuracies, color=VALIDATION, height=0.7)
         for place, accuracy in zip(places, accuracies, strict=True):
-            right.text(accuracy - 1, place, f"{accuracy:.1f}", ha="right", va="center", color="w")
+            if counts[place] == 0:
+                continue  # no image is of this class: nothing is known of it
+            long = accuracy > _LONG_BAR
+            look = {"ha": "right", "color": "white"} if long else {"ha": "left", "color": INK}
+            beside = accuracy - 1 if long else accuracy + 1
+            right.text(beside, place, f"{accuracy:.1f}", va="center", **look)
         right.set(xlabel="right, %", xlim=(0, 100))
         right.tick_params(left=False, labelleft=False)
         right.grid(visible=False, axis="y")

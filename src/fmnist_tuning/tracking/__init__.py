@@ -2,15 +2,30 @@
 
 from fmnist_tuning.tracking import stores  # noqa: F401  sets what MLflow reads when imported
 from fmnist_tuning.tracking.importing import Importer
-from fmnist_tuning.tracking.registry import ALIAS, MODEL_NAME, WEIGHTS, Champion, Registry
-from fmnist_tuning.tracking.runs import OpenRun, TrackedRun, TrackedSweep
+from fmnist_tuning.tracking.registry import (
+    ALIAS,
+    MODEL_NAME,
+    Champion,
+    Registry,
+    content_digest,
+)
+from fmnist_tuning.tracking.runs import (
+    DATA,
+    WEIGHTS,
+    WEIGHTS_DIGEST,
+    OpenRun,
+    TrackedRun,
+    TrackedSweep,
+)
 from fmnist_tuning.tracking.study import DEFAULT_STUDY, EndStatus, Study
 
 __all__ = [
     "ALIAS",
+    "DATA",
     "DEFAULT_STUDY",
     "MODEL_NAME",
     "WEIGHTS",
+    "WEIGHTS_DIGEST",
     "Champion",
     "EndStatus",
     "Importer",
@@ -19,4 +34,5 @@ __all__ = [
     "Study",
     "TrackedRun",
     "TrackedSweep",
+    "content_digest",
 ]

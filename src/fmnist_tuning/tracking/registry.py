@@ -1,7 +1,9 @@
 """The model to take home: in MLflow's registry, under one name and alias."""
 
+import hashlib
 import inspect
 import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,15 +16,12 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from fmnist_tuning.errors import TrackingError, WeightsError
-from fmnist_tuning.tracking.runs import TrackedRun, tracked_run
+from fmnist_tuning.tracking.runs import WEIGHTS, WEIGHTS_DIGEST, TrackedRun, tracked_run
 from fmnist_tuning.tracking.stores import check_reachable, local_path, public, resolve, translated
 from fmnist_tuning.tracking.study import Study
 
 if TYPE_CHECKING:
     from torch import nn
-
-WEIGHTS: Final = "weights.pt"
-"""The artefact of every training that holds the network."""
 
 MODEL_NAME: Final = "fashion_mnist_cnn"
 ALIAS: Final = "champion"
@@ -78,31 +77,39 @@ class Registry:
             check_reachable(uri)
             return cls(uri)
 
-    def weights(self, run_id: str) -> bytes:
-        """What a training kept of its network.
+    def weights(self, run: TrackedRun) -> bytes | None:
+        """What a training kept of its network; None where it kept nothing, as runs from elsewhere.
 
         Raises:
-            WeightsError: When it kept nothing, as runs that were imported.
+            WeightsError: When they are not those that the training left.
         """
         with translated(self._uri), tempfile.TemporaryDirectory() as folder:
-            if WEIGHTS not in {found.path for found in self._client.list_artifacts(run_id)}:
-                raise WeightsError(f"the run {run_id} has no artefact {WEIGHTS}")
-            return Path(self._client.download_artifacts(run_id, WEIGHTS, folder)).read_bytes()
+            if WEIGHTS not in {found.path for found in self._client.list_artifacts(run.run_id)}:
+                return None
+            path = self._client.download_artifacts(run.run_id, WEIGHTS, folder)
+            content = Path(path).read_bytes()
+        if run.tags.get(WEIGHTS_DIGEST, content_digest(content)) != content_digest(content):
+            raise WeightsError(
+                f"{WEIGHTS} of the run {run.run_id} is not what its training left there: its "
+                "SHA-256 is another"
+            )
+        return content
 
-    def keep_weights(self, run_id: str, weights: bytes) -> None:
-        """Give a training the weights that it lacks."""
+    def keep_weights(self, run: TrackedRun, content: bytes) -> None:
+        """Give a training the network that it lacks."""
         with translated(self._uri), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / WEIGHTS
-            path.write_bytes(weights)
-            self._client.log_artifact(run_id, str(path))
+            path.write_bytes(content)
+            self._client.log_artifact(run.run_id, str(path))
 
     def champion(self) -> Champion:
         """The version that bears the alias.
 
         Raises:
             TrackingError: When none does.
+            WeightsError: When its network is gone or damaged.
         """
-        found = self._champion()
+        found = self._bearer()
         if found is None:
             raise TrackingError(
                 f"no model is registered as {MODEL_NAME}@{ALIAS} in {public(self._uri)}; `fmnist "
@@ -110,9 +117,15 @@ class Registry:
             )
         with translated(self._uri):
             run = tracked_run(self._client.get_run(found.run_id))
-        return Champion(str(found.version), run, self.weights(run.run_id))
+        content = self.weights(run)
+        if content is None:
+            raise WeightsError(
+                f"the champion's run {run.run_id} has lost its {WEIGHTS}; `fmnist champion` "
+                "registers another"
+            )
+        return Champion(str(found.version), run, content)
 
-    def crown(
+    def register(
         self,
         study: Study,
         run: TrackedRun,
@@ -120,49 +133,72 @@ class Registry:
         images: NDArray[np.uint8],
         probabilities: NDArray[np.float32],
     ) -> str:
-        """Log a training's model and register it; one that is the champion already stays.
+        """Log a training's model and give it the alias; what is registered already is not again.
 
         Args:
             study: That the run belongs to.
             run: The training.
-            model: From (N, 28, 28) uint8 to (N, 10) float32.
+            model: On the CPU, in evaluation mode; (N, 28, 28) uint8 to (N, 10) float32.
             images: An example of what goes in, two images or more.
             probabilities: What comes out of it.
 
         Returns:
             The version.
         """
-        present = self._champion()
-        if present is not None and present.run_id == run.run_id:
-            return str(present.version)
+        bearer = self._bearer()
+        if bearer is not None and bearer.run_id == run.run_id:
+            return str(bearer.version)
         client = self._client
-        with translated(self._uri), tempfile.TemporaryDirectory() as folder:
-            logged = client.create_logged_model(
-                study.experiment_id, MODEL_NAME, run.run_id, params=dict(run.params)
-            )
-            path = Path(folder) / "model"
-            _save(path, model, images, probabilities, model_id=logged.model_id, run_id=run.run_id)
-            client.log_model_artifacts(logged.model_id, str(path))
-            client.finalize_logged_model(logged.model_id, "READY")
-            client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-            try:
-                client.create_registered_model(
-                    MODEL_NAME, description="The best Fashion-MNIST classifier of a study by fmnist"
-                )
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            made = client.create_model_version(
-                MODEL_NAME,
-                f"models:/{logged.model_id}",
-                run.run_id,
-                description=f"{run.name}, of {study.name}",
-                model_id=logged.model_id,
-            )
-            client.set_registered_model_alias(MODEL_NAME, ALIAS, made.version)
-        return str(made.version)
+        with translated(self._uri):
+            earlier = client.search_model_versions(f"name = '{MODEL_NAME}'")
+            version = next((v.version for v in earlier if v.run_id == run.run_id), None)
+            if version is None:
+                version = self._new_version(study, run, model, images, probabilities)
+            client.set_registered_model_alias(MODEL_NAME, ALIAS, version)
+        return str(version)
 
-    def _champion(self) -> Any:
+    def _new_version(
+        self,
+        study: Study,
+        run: TrackedRun,
+        model: "nn.Module",
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+    ) -> str:
+        client = self._client
+        logged = client.create_logged_model(
+            study.experiment_id, MODEL_NAME, run.run_id, params=dict(run.params)
+        )
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model"
+                ids = {"model_id": logged.model_id, "run_id": run.run_id}
+                _save(path, model, images, probabilities, ids)
+                client.log_model_artifacts(logged.model_id, str(path))
+        except BaseException:
+            client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        try:
+            client.create_registered_model(
+                MODEL_NAME, description="The best Fashion-MNIST classifier of a study by fmnist"
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            MODEL_NAME,
+            f"models:/{logged.model_id}",
+            run.run_id,
+            description=f"{run.name}, of {study.name}",
+            model_id=logged.model_id,
+        )
+        version: str = made.version
+        return version
+
+    def _bearer(self) -> Any:
+        """MLflow's version that has the alias, if one has."""
         with translated(self._uri):
             try:
                 return self._client.get_model_version_by_alias(MODEL_NAME, ALIAS)
@@ -172,12 +208,17 @@ class Registry:
                 raise
 
 
+def content_digest(content: bytes) -> str:
+    """By which a network is known wherever it turns up: SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _save(
     path: Path,
     model: "nn.Module",
     images: NDArray[np.uint8],
     probabilities: NDArray[np.float32],
-    **ids: str,
+    ids: dict[str, str],
 ) -> None:
     import mlflow.pytorch  # noqa: PLC0415  brings torch
     from mlflow.models import Model, ModelSignature  # noqa: PLC0415
@@ -191,15 +232,22 @@ def _save(
     names = ("mlflow", "torch", "numpy")
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in names]
     # As an exported program, which needs no code of ours and holds no pickle that could run;
-    # older MLflow pickles the module, and takes its code along.
-    exports = "serialization_format" in inspect.signature(mlflow.pytorch.save_model).parameters
-    how = {"serialization_format": "pt2"} if exports else {"code_paths": [str(_PACKAGE)]}
-    mlflow.pytorch.save_model(
-        model,
-        str(path),
-        mlflow_model=Model(artifact_path=MODEL_NAME, **ids),
-        signature=signature,
-        input_example=images,
-        pip_requirements=requirements,
-        **how,
-    )
+    # MLflow 3.8 can only pickle the module, and takes its code along.
+    options = inspect.signature(mlflow.pytorch.save_model).parameters
+    how: dict[str, Any] = {"code_paths": [str(_PACKAGE)]}
+    if "serialization_format" in options:
+        how = {"serialization_format": "pt2"}
+    elif "export_model" in options:
+        how = {"export_model": True}
+    with warnings.catch_warnings():
+        # Channels-last weights are not "complete" to torch.export, which keeps them all the same.
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        mlflow.pytorch.save_model(
+            model,
+            str(path),
+            mlflow_model=Model(artifact_path=MODEL_NAME, **ids),
+            signature=signature,
+            input_example=images,
+            pip_requirements=requirements,
+            **how,
+        )

@@ -25,6 +25,10 @@ REASON: Final = "fmnist.reason"
 OWNER: Final = "fmnist.owner"
 HEARTBEAT: Final = "fmnist.heartbeat"
 DEFINITION: Final = "fmnist.definition"
+WEIGHTS_DIGEST: Final = "fmnist.weights"
+
+WEIGHTS: Final = "weights.pt"
+"""The artefact of every training that holds its network."""
 
 _TAG_CHARACTERS: Final = 5_000  # of the 8,000 that MLflow keeps
 

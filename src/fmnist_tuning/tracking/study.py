@@ -4,6 +4,7 @@ A study is one MLflow experiment. Its runs are flat: one MLflow run a training (
 a sweep (kind `sweep`) that holds the sweep's definition.
 """
 
+import hashlib
 import shlex
 import shutil
 import sys
@@ -30,6 +31,7 @@ from fmnist_tuning.tracking.runs import (
     OWNER,
     REASON,
     SWEEPS,
+    WEIGHTS_DIGEST,
     OpenRun,
     TrackedRun,
     TrackedSweep,
@@ -278,8 +280,20 @@ class Study:
         """Write one epoch's metrics, at the epoch as step, in a single call."""
         self._log(run_id, epoch.metrics(), epoch.epoch)
 
-    def finish_run(self, run_id: str, outcome: RunOutcome) -> None:
-        """Write the outcome and mark the run FINISHED."""
+    def finish_run(self, run_id: str, outcome: RunOutcome, weights: Path | None = None) -> None:
+        """Write the outcome, keep the network, and mark the run FINISHED.
+
+        Args:
+            run_id: MLflow's id.
+            outcome: What it is judged by.
+            weights: The file of the trained network, named `weights.pt`; its SHA-256 becomes a tag,
+                by which the network is known wherever it turns up again.
+        """
+        if weights is not None:
+            self.log_files(run_id, None, [weights])
+            with translated(self.uri):
+                digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+                self._client.set_tag(run_id, WEIGHTS_DIGEST, digest)
         # At step 0 alone, which MLflow's page draws as bars, one a run.
         self._log(run_id, outcome.metrics(), step=0)
         self.end_run(run_id, "FINISHED")

@@ -56,17 +56,21 @@ def unpack_weights(content: bytes, architecture: Mapping[str, object]) -> Classi
     Raises:
         WeightsError: When the bytes are damaged, or another network's.
     """
-    classifier = Classifier(FashionCNN(**architecture))  # type: ignore[arg-type]
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        classifier.load_state_dict(state)
+        # Without memory of its own: whatever size the settings ask for, the bytes have to have it.
+        with torch.device("meta"):
+            classifier = Classifier(FashionCNN(**architecture))  # type: ignore[arg-type]
+        classifier.load_state_dict(state, assign=True)
+        if not all(value.float().isfinite().all() for value in classifier.state_dict().values()):
+            raise ValueError("not all of them are finite numbers")
     except Exception as error:  # noqa: BLE001  bytes that are no weights can raise anything
         reason = " ".join(str(error).split()) or repr(error)
         raise WeightsError(
             f"the weights are damaged or another network's ({reason[:200]})"
         ) from None
     # As in training, so that the same kernels compute the same numbers.
-    return classifier.to(memory_format=torch.channels_last).eval()
+    return classifier.float().to(memory_format=torch.channels_last).eval()
 
 
 @torch.inference_mode()
@@ -77,11 +81,10 @@ def classify(
 
     Args:
         classifier: On the CPU, in evaluation mode.
-        images: Bright garments on black.
-        precision: Of the arithmetic; that of the training gives the training's own answers.
+        images: Bright garments on black; one or more.
+        precision: Of the arithmetic.
     """
     batches = []
-    # The batches of `evaluate`, for the same reason.
     for batch in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
         with autocast(batch.device, precision):
             batches.append(classifier(batch))
