@@ -1,6 +1,14 @@
+"""The arms that finished sweeps choose."""
+
+from types import SimpleNamespace
+
 import pytest
+from studies import sweep_of
 
 from fmnist_tuning.analysis import predict_combinations
+from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.execution.combining import decide
+from fmnist_tuning.planning import runs_of
 
 
 def additive(run):
@@ -48,3 +56,33 @@ def test_several_seeds_are_averaged():
     response = [additive(run) + noise for run in ONE_AT_A_TIME for noise in (-0.01, 0.01)]
     for combination, value in predict_combinations(runs, response, LEVELS, []):
         assert value == pytest.approx(additive(combination))
+
+
+def source_and_runs(tmp_path):
+    """A finished sweep in which no pooling is better, and costs fifteen times the parameters."""
+    source = sweep_of("sweep: one\ntitle: O\ngrid: {use_pooling: [true, false]}\n", tmp_path)
+    accuracies = {
+        run.fingerprint: SimpleNamespace(
+            metrics={"final_val_accuracy": 0.92 - 0.01 * run.config.use_pooling}
+        )
+        for run in runs_of(source, "data")
+    }
+    return source, accuracies
+
+
+@pytest.mark.parametrize(("bound", "pooling"), [("", False), ("max_params: 1000000", True)])
+def test_a_bound_on_the_parameters(tmp_path, bound, pooling):
+    """What is larger is not chosen, however much it promises."""
+    source, finished = source_and_runs(tmp_path)
+    text = f"sweep: two\ntitle: T\ncombine: {{from: [one], top: 1, {bound}}}\nseeds: [7]\n"
+    decided = decide(sweep_of(text, tmp_path), [source], finished, "data")
+    (arm,) = decided.expanded()
+    assert arm.config.use_pooling is pooling
+
+
+def test_a_bound_that_nothing_meets(tmp_path):
+    """Said, before anything is trained."""
+    source, finished = source_and_runs(tmp_path)
+    text = "sweep: two\ntitle: T\ncombine: {from: [one], max_params: 9}\nseeds: [7]\n"
+    with pytest.raises(ConfigError, match="max_params: found 9, and no combination"):
+        decide(sweep_of(text, tmp_path), [source], finished, "data")

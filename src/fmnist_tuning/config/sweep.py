@@ -99,10 +99,12 @@ class Combine(_Frozen):
     Attributes:
         sources: Ids of the sweeps whose runs are combined (`from` in YAML).
         top: How many combinations are taken, best predicted first.
+        max_params: The most parameters that one of them may have; None for any number.
     """
 
     sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1, max_length=100)]
     top: Annotated[int, Field(ge=1, le=100)] = 3
+    max_params: Annotated[int, Field(ge=1, le=10**12)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Choosing the arms of a combination (Experiment 6) from finished sweeps."""
 
 import itertools
+import math
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,10 +108,23 @@ def decide(
         [pair for source in sources for pair in itertools.combinations(source.swept, 2)],
     )
     fixed = {**_shared(settings, levels), **sweep.fixed}
+    bound = sweep.combine.max_params or math.inf
+    allowed = [
+        (combination, predicted, params)
+        for combination, predicted in ranked
+        if (params := _params(fixed, combination)) is not None and params <= bound
+    ]
+    if not allowed:
+        raise ConfigError(
+            [
+                f"{sweep.sweep}: combine.max_params: found {bound:,}, and no combination of the "
+                "levels has so few parameters"
+            ]
+        )
     arms: list[dict[str, Any]] = []
-    for combination, predicted in sorted(
-        (option for option in ranked if _config(fixed, option[0]) is not None),
-        key=lambda option: (-round(option[1], 9), _cost(fixed, option[0])),
+    # Of equal promise, the smaller.
+    for combination, predicted, _ in sorted(
+        allowed, key=lambda option: (-round(option[1], 9), option[2])
     )[: sweep.combine.top]:
         name = _letters(len(arms))
         arms.append({"name": name, "predicted": round(predicted, 6), **combination})
@@ -145,17 +159,13 @@ def _shared(settings: Sequence[Mapping[str, Any]], levels: Mapping[str, Any]) ->
     }
 
 
-def _config(fixed: Mapping[str, Any], combination: Mapping[str, Any]) -> RunConfig | None:
+def _params(fixed: Mapping[str, Any], combination: Mapping[str, Any]) -> int | None:
+    """The parameters of a combination's network; None where there can be none such."""
     arm = {"sweep": "x", "title": "x", "fixed": fixed, "arms": ({"name": "x", **combination},)}
     try:
-        return SweepConfig.model_validate(arm).expanded()[0].config
+        return parameter_count(SweepConfig.model_validate(arm).expanded()[0].config)
     except ValidationError:  # such as a fifth block after pooling has left no pixels
         return None
-
-
-def _cost(fixed: Mapping[str, Any], combination: Mapping[str, Any]) -> int:
-    config = _config(fixed, combination)
-    return parameter_count(config) if config else 0
 
 
 def _letters(index: int) -> str:

@@ -74,6 +74,10 @@ class Section:
             lines.append(f"- **Parameter{'s' if len(config.grid) > 1 else ''}:** {swept}")
         else:
             lines += [f"- **{lettered(arm)}:** {settings_of(arm)}" for arm in config.expanded()]
+        if config.combine is not None and config.combine.max_params is not None:
+            lines.append(
+                f"- **Chosen among:** networks of up to {config.combine.max_params:,} parameters"
+            )
         if config.fixed:
             fixed = ", ".join(
                 f"`{key}` = {plain(format_value(value))}" for key, value in config.fixed.items()
