@@ -6,14 +6,18 @@ import pytest
 from studies import frames_of, sweep_of
 
 from fmnist_tuning.analysis import (
+    Summary,
     compare,
     confounds,
+    contrast,
     factorial_effects,
     judge_claims,
     standings,
     summary,
     told_apart,
 )
+from fmnist_tuning.metrics import METRICS
+from fmnist_tuning.wording import difference, spread
 
 ACCURACY = "final_val_accuracy"
 DROPOUT = """
@@ -75,6 +79,15 @@ def test_a_loss_beyond_all_numbers_is_left_out(tmp_path):
     found = summary(frames, arm, "final_val_loss")
     assert found.seeds == 2
     assert found.mean == pytest.approx(0.25)
+
+
+def test_what_stands_beside_a_value_has_its_unit():
+    """A mean of minutes has a deviation in minutes, though that be seconds; intervals likewise."""
+    seconds = METRICS["train_seconds"]
+    assert spread(seconds, Summary(204.0, 9.0, 182.0, 226.0, 3)) == "3.4 ± 0.1 min"
+    assert spread(seconds, Summary(23.25, 0.5, 22.0, 24.5, 3)) == "23.2 ± 0.5 s"
+    found = contrast({0: 200.0, 1: 230.0, 2: 260.0}, {0: 100.0, 1: 170.0, 2: 150.0})
+    assert difference(seconds, found) == "+1.5 min (95 % interval +0.4 to +2.6, 3 seeds)"
 
 
 def test_a_claim_over_several_arms(tmp_path):

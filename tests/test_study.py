@@ -1,6 +1,9 @@
 """The study that is shipped: what the repository shows is what its file says."""
 
+import io
+
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -35,3 +38,19 @@ def test_the_figures_are_those_of_the_study(shipped, tmp_path):
             Image.open(ROOT / "visualizations" / name) as old,
         ):
             assert np.array_equal(np.asarray(new), np.asarray(old)), name
+
+
+def test_what_the_journal_says_by_hand(shipped):
+    """The figures that stand beside published ones are the study's too."""
+    shown = pd.read_csv(io.StringIO(shipped("results", "--csv").stdout))
+    base = shown[(shown["sweep"] == "exp1_dropout") & (shown["arm"] == "dropout_rate=0.5")]
+    text = " ".join((ROOT / "JOURNAL.md").read_text(encoding="utf-8").split())
+    for metric, sentence in {
+        "final_val_accuracy": "end between {:.2f} and {:.2f} %;",
+        "best_val_accuracy": "their best epochs have between {:.2f} and {:.2f} %.",
+    }.items():
+        assert sentence.format(base[metric].min() * 100, base[metric].max() * 100) in text
+    first = shown[shown["sweep"] != "exp6_combined"]
+    means = first.groupby(["sweep", "arm"])["final_val_accuracy"].mean()
+    assert f"single ones reach {first['final_val_accuracy'].max() * 100:.2f} %;" in text
+    assert f"has a mean above {means.max() * 100:.2f} %." in text

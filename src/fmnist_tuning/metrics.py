@@ -34,12 +34,17 @@ class Metric:
         suffix = " points" if self.unit == "percent" else self._suffix(value)
         return f"{self.signed(value)}{suffix}"
 
-    def signed(self, value: float) -> str:
-        """A signed difference without its unit."""
-        return f"{'−' if value < 0 else '+'}{self.number(abs(value))}"
+    def signed(self, value: float, beside: float | None = None) -> str:
+        """A signed difference without its unit, which is that of the value beside it."""
+        return f"{'−' if value < 0 else '+'}{self.number(abs(value), beside)}"
 
-    def number(self, value: float) -> str:
-        """A value in the unit shown, without naming it."""
+    def number(self, value: float, beside: float | None = None) -> str:
+        """A value in the unit shown, without naming it.
+
+        Args:
+            value: As it was measured.
+            beside: The value whose unit is named: seconds turn into minutes by its size.
+        """
         match self.unit:
             case "percent" | "points":
                 return f"{value * 100:.2f}"
@@ -50,7 +55,8 @@ class Metric:
             case "epochs":
                 return f"{value:.2f}"
             case "seconds":
-                return f"{value / 60:.1f}" if abs(value) >= 60 else f"{value:.1f}"  # noqa: PLR2004
+                named = abs(value if beside is None else beside)
+                return f"{value / 60:.1f}" if named >= 60 else f"{value:.1f}"  # noqa: PLR2004
 
     @property
     def axis_label(self) -> str:

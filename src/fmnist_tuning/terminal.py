@@ -359,7 +359,7 @@ def duration(seconds: float) -> str:
 def _spread(metric: Metric, found: Summary) -> str:
     if math.isnan(found.deviation):
         return metric.number(found.mean)
-    return f"{metric.number(found.mean)} ± {metric.number(found.deviation)}"
+    return f"{metric.number(found.mean)} ± {metric.number(found.deviation, found.mean)}"
 
 
 def _table(*columns: str, right: Iterable[int]) -> Table:

@@ -13,7 +13,7 @@ def spread(metric: Metric, found: Summary) -> str:
     if math.isnan(found.deviation) or metric.name in EXACT_METRICS:
         return metric.format(found.mean)
     unit = metric.format(found.mean).removeprefix(metric.number(found.mean))
-    return f"{metric.number(found.mean)} ± {metric.number(found.deviation)}{unit}"
+    return f"{metric.number(found.mean)} ± {metric.number(found.deviation, found.mean)}{unit}"
 
 
 def difference(metric: Metric, found: Contrast) -> str:
@@ -24,7 +24,7 @@ def difference(metric: Metric, found: Contrast) -> str:
         return f"{text} (exact)"
     if math.isnan(found.low):
         return f"{text} ({seeds}: how certain is unknown)"
-    low, high = metric.signed(found.low), metric.signed(found.high)
+    low, high = (metric.signed(end, found.difference) for end in (found.low, found.high))
     return f"{text} (95 % interval {low} to {high}, {seeds})"
 
 

@@ -84,7 +84,7 @@ def confounds(frames: SweepFrames) -> list[str]:
     ratio = params[high] / params[low]
     if ratio < 1.1:  # noqa: PLR2004  batch norm's own few parameters are no other size
         return []
-    swept = " and ".join(f"`{key}`" for key in frames.config.swept)
+    swept = " and ".join(frames.config.swept)
     return [
         f"The arms differ in size too: {high} has {params[high]:,.0f} parameters, {ratio:.1f} "
         f"times the {params[low]:,.0f} of {low}. A difference may "
