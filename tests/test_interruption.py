@@ -422,8 +422,8 @@ def small_disk(study):
 
 def test_no_room_for_an_artefact(events, study, migrated):
     """Said before anything is trained; with room, the same command does all of it."""
-    with disk(migrated.parent / "mlruns", "64k") as folder:
-        (folder / "other").write_bytes(b"x" * 65_536)
+    with disk(migrated.parent / "mlruns", "1m") as folder:
+        (folder / "other").write_bytes(b"x" * 2**20)
         with pytest.raises(TrackingError, match="No space left on device"):
             list(events())
         assert not runs(study)
@@ -431,6 +431,18 @@ def test_no_room_for_an_artefact(events, study, migrated):
         assert len(of(Finished, events())) == 2
     statuses = [run.info.status for run in client(study).search_runs([study.experiment_id])]
     assert statuses == ["FINISHED"] * 3
+
+
+def test_no_room_for_a_network(events, study, unbroken, migrated):
+    """The command ends with the reason; with room, the next has only the network left to keep."""
+    with disk(migrated.parent / "mlruns", "1m") as folder:
+        (folder / "other").write_bytes(b"x" * (2**20 - 16_384))
+        with pytest.raises(TrackingError, match=r"No space left on device.*whole epochs are kept"):
+            list(events())
+        (folder / "other").unlink()
+        happened = list(events())
+        assert of(Resumed, happened)[0].epochs == SETTINGS["epochs"]
+        assert_whole(study, unbroken)
 
 
 def test_a_full_disk(events, study, unbroken, small_disk):

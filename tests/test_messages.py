@@ -37,7 +37,7 @@ CONFIGS = {
     f"{GRID}<<: {{a: 1}}": [f":4: '<<': unknown key; allowed: {KEYS}"],
     f"{HEAD}combine: {{sources: [a]}}": [
         ":3: combine.from: missing, and needed",
-        ":3: combine.sources: unknown key; allowed: from, top",
+        ":3: combine.sources: unknown key; allowed: from, top, max_params",
     ],
     f"{GRID}fixed: {{seed: 1}}": [":4: fixed.seed: is not set here; list the seeds in `seeds`"],
     "title: One\ngrid: {epochs: [1]}": [": sweep: missing, and needed"],
@@ -268,6 +268,7 @@ def test_every_kind_of_error_has_its_exit_code():
     assert codes == {
         **dict.fromkeys(["FmnistError", "ConfigError", "DataError", "MissingDataError"], 2),
         **dict.fromkeys(["TrackingError", "JournalError", "ExchangeError"], 2),
+        **dict.fromkeys(["WeightsError", "PictureError"], 2),
         **dict.fromkeys(["TrainingError", "DivergedError", "CheckpointError"], 1),
     }
     assert str(errors.DivergedError(3, 10.0)) == (

@@ -189,7 +189,7 @@ class Registry:
                 raise
         made = client.create_model_version(
             MODEL_NAME,
-            f"models:/{logged.model_id}",
+            logged.artifact_location,  # as `models:/...` MLflow looks in its default store
             run.run_id,
             description=f"{run.name}, of {study.name}",
             model_id=logged.model_id,
