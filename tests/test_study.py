@@ -10,8 +10,6 @@ from PIL import Image
 
 STUDY = ROOT / "study/fashion_mnist_cnn_tuning.jsonl.gz"
 
-pytestmark = pytest.mark.skipif(not STUDY.exists(), reason="no study is shipped yet")
-
 
 @pytest.fixture
 def shipped(fmnist_here, migrated):  # noqa: ARG001  the store that it imports into

@@ -25,7 +25,7 @@ from fmnist_tuning.tracking import (
     content_digest,
 )
 from fmnist_tuning.training import Classifier, classify, unpack_weights
-from fmnist_tuning.worker import architecture_of, select_images
+from fmnist_tuning.worker import select_images
 from fmnist_tuning.writing import read_whole
 
 _EXAMPLES = 4
@@ -129,7 +129,10 @@ def evaluate(
     run = finalist.run
     logged = run.metrics.get(finalist.metric, math.nan)
     if not 0 <= logged <= 1:
-        raise TrackingError(f"the run {run.run_id} of {finalist.title} has no {finalist.metric}")
+        raise TrackingError(
+            f"the run {run.run_id} of {finalist.title} has no {finalist.metric}; train its sweep "
+            "again with `fmnist run ... --force`"
+        )
     content = registry.weights(run)
     if content is None and weights is not None:
         content = _brought(weights, finalist)
@@ -142,7 +145,7 @@ def evaluate(
                 "again with `fmnist run ... --force`"
             )
         return Evaluation(None, logged, None, {})
-    classifier = unpack_weights(content, architecture_of(finalist.config))
+    classifier = unpack_weights(content, finalist.config.architecture())
     scores = _score(finalist, classifier, data)
     version = None
     if finalist.champion:
@@ -160,7 +163,7 @@ def _brought(path: Path, finalist: Finalist) -> bytes:
         raise WeightsError(
             f"{path}: not the {WEIGHTS} that the training of {finalist.title} left: its SHA-256 is "
             f"{content_digest(content)[:12]}..., and the run's tag {WEIGHTS_DIGEST} says "
-            f"{recorded[:12]}..."
+            f"{recorded[:12]}...; bring the artefact from the store that the study was run in"
         )
     return content
 

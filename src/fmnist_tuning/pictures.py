@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fmnist_tuning.config.run import IMAGE_SIZE as SIZE
 from fmnist_tuning.errors import PictureError
-
-SIZE: Final = 28
 
 _MAX_BYTES: Final = 50_000_000
 _MAX_PIXELS: Final = 50_000_000

@@ -98,7 +98,6 @@ def predict(images: Sequence[Picture], champion: Champion) -> list[Answer]:
         WeightsError: When its weights are damaged.
     """
     from fmnist_tuning.training import classify, unpack_weights  # noqa: PLC0415  brings torch
-    from fmnist_tuning.worker import architecture_of  # noqa: PLC0415
 
     config = RunConfig.from_params(champion.run.params)
     if config is None:
@@ -106,7 +105,7 @@ def predict(images: Sequence[Picture], champion: Champion) -> list[Answer]:
             f"the champion's run {champion.run.run_id} has params that are no settings of a "
             "training; `fmnist champion` registers another"
         )
-    classifier = unpack_weights(champion.weights, architecture_of(config))
+    classifier = unpack_weights(champion.weights, config.architecture())
     pixels = np.stack([image.pixels for image in images])
     return [
         Answer(image.name, _ranked(probabilities), image.truth)

@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fmnist_tuning.config import RunConfig
 from fmnist_tuning.config.run import Precision
@@ -202,7 +202,7 @@ class _Trainer:
         model = training.build_model(
             config.seed,
             self._device,
-            **architecture_of(config),
+            **config.architecture(),
         )
         optimizer = training.build_optimizer(
             model,
@@ -222,12 +222,6 @@ class _Trainer:
             )
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
-
-
-def architecture_of(config: RunConfig) -> dict[str, Any]:
-    """The settings that `FashionCNN` takes."""
-    names = ("conv_channels", "kernel_size", "use_pooling", "use_batch_norm", "dropout_rate")
-    return {name: getattr(config, name) for name in (*names, "fc_units")}
 
 
 def select_images(data: "FashionMnist", config: RunConfig) -> "Images":

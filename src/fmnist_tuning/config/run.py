@@ -146,6 +146,11 @@ class RunConfig(BaseModel):
             )
         return found
 
+    def architecture(self) -> dict[str, Any]:
+        """The settings that `FashionCNN` takes."""
+        names = ("conv_channels", "kernel_size", "use_pooling", "use_batch_norm", "dropout_rate")
+        return {name: getattr(self, name) for name in (*names, "fc_units")}
+
     def params(self) -> dict[str, str]:
         """Every setting as an MLflow param, written as Python writes it."""
         return {key: format_value(value) for key, value in self.model_dump().items()}

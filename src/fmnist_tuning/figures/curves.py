@@ -33,7 +33,7 @@ def draw_curves(frames: SweepFrames) -> Figure:
     arms, left_out = best_arms(frames, MAX_SERIES)
     labels = short_labels(frames, arms)
     with styled():
-        figure, axes = new_figure(frames, 3.6, ncols=2)
+        figure, axes = new_figure(frames.config.title, 3.6, ncols=2)
         for (name, label, scale), panel in zip(_PANELS, axes, strict=True):
             for arm, look in zip(arms, looks(len(arms)), strict=True):
                 own = frames.curves[frames.curves["arm"] == arm.label]

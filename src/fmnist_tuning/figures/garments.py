@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fmnist_tuning.analysis import Scores
-from fmnist_tuning.figures.style import INK, VALIDATION, WIDTH_INCHES, add_note, styled
+from fmnist_tuning.figures.style import INK, VALIDATION, add_note, new_figure, styled
 
 MISTAKES: Final = 36
 _COLUMNS: Final = 9
@@ -26,9 +26,7 @@ def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str
         note: Of what settings.
     """
     with styled():
-        figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
-        left, right = figure.subplots(ncols=2, sharey=True, width_ratios=(3, 1))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
+        figure, (left, right) = new_figure(title, 4.5, ncols=2, sharey=True, width_ratios=(3, 1))
         table = scores.confusion()
         counts = table.sum(1, keepdims=True)
         shares = np.divide(table, counts, where=counts > 0, out=np.zeros(table.shape))
@@ -71,9 +69,10 @@ def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str)
     worst = scores.most_wrong(MISTAKES)
     rows = max(-(-len(worst) // _COLUMNS), 1)
     with styled():
-        figure = Figure(figsize=(WIDTH_INCHES, 0.75 + 1.12 * rows), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
-        panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        figure, axes = new_figure(
+            title, 0.75 + 1.12 * rows, nrows=rows, ncols=_COLUMNS, squeeze=False
+        )
+        panels = axes.ravel()
         for panel in panels:
             panel.set_axis_off()
         for panel, place in zip(panels, worst, strict=False):

@@ -63,7 +63,7 @@ def draw_figure(frames: SweepFrames) -> Figure:
 
 def _along(frames: SweepFrames, x: str, *, joined: bool) -> Figure:
     """The values of a setting along the axis, and a series for each of the other settings."""
-    figure, (left, right) = new_figure(frames, 3.4, ncols=2)
+    figure, (left, right) = new_figure(frames.config.title, 3.4, ncols=2)
     arms, left_out = best_arms(frames, MAX_SERIES * 4)
     scale = _Scale(x, arms, numbers=joined)
     groups = _grouped(frames, arms, x)
@@ -95,7 +95,7 @@ def _along(frames: SweepFrames, x: str, *, joined: bool) -> Figure:
 
 def _heatmap(frames: SweepFrames, x: str, y: str) -> Figure:
     """Mean accuracies as a table in colour, and how one setting's effect depends on the other."""
-    figure, (left, right) = new_figure(frames, 3.4, ncols=2, width_ratios=(1, 1.15))
+    figure, (left, right) = new_figure(frames.config.title, 3.4, ncols=2, width_ratios=(1, 1.15))
     columns, rows = _values(frames.arms, x), _values(frames.arms, y)
     cells = np.full((len(rows), len(columns)), math.nan)
     for arm in frames.arms:
@@ -145,7 +145,7 @@ def _ranking(frames: SweepFrames) -> Figure:
     labels = [textwrap.fill(text, 30) for text in short_labels(frames, arms)]
     lines = sum(1 + label.count("\n") for label in labels)
     figure, (left, right) = new_figure(
-        frames, 1.6 + 0.22 * max(lines, 2 * len(arms)), ncols=2, sharey=True
+        frames.config.title, 1.6 + 0.22 * max(lines, 2 * len(arms)), ncols=2, sharey=True
     )
     places = [float(place) for place in range(len(arms))]
     _draw(left, frames, ACCURACY, arms, places, Look(VALIDATION, "o"), across=True)

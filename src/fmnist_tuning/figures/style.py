@@ -92,11 +92,11 @@ def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
     legend.set_in_layout(False)
 
 
-def new_figure(frames: SweepFrames, height_inches: float, **layout: Any) -> tuple[Figure, Any]:
-    """A figure with the sweep's title, and its axes."""
+def new_figure(title: str, height_inches: float, **layout: Any) -> tuple[Figure, Any]:
+    """A figure with its title, and its axes."""
     figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
     axes = figure.subplots(**layout)
-    figure.suptitle(frames.config.title, x=0.01, ha="left", fontsize=11, weight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
     return figure, axes
 
 

@@ -7,7 +7,6 @@ from fmnist_tuning.tracking.registry import (
     MODEL_NAME,
     Champion,
     Registry,
-    content_digest,
 )
 from fmnist_tuning.tracking.runs import (
     DATA,
@@ -16,6 +15,7 @@ from fmnist_tuning.tracking.runs import (
     OpenRun,
     TrackedRun,
     TrackedSweep,
+    content_digest,
 )
 from fmnist_tuning.tracking.study import DEFAULT_STUDY, EndStatus, Study
 

@@ -1,10 +1,11 @@
 """The model to take home: in MLflow's registry, under one name and alias."""
 
-import hashlib
 import inspect
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,13 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from fmnist_tuning.errors import TrackingError, WeightsError
-from fmnist_tuning.tracking.runs import WEIGHTS, WEIGHTS_DIGEST, TrackedRun, tracked_run
+from fmnist_tuning.tracking.runs import (
+    WEIGHTS,
+    WEIGHTS_DIGEST,
+    TrackedRun,
+    content_digest,
+    tracked_run,
+)
 from fmnist_tuning.tracking.stores import check_reachable, local_path, public, resolve, translated
 from fmnist_tuning.tracking.study import Study
 
@@ -91,7 +98,7 @@ class Registry:
         if run.tags.get(WEIGHTS_DIGEST, content_digest(content)) != content_digest(content):
             raise WeightsError(
                 f"{WEIGHTS} of the run {run.run_id} is not what its training left there: its "
-                "SHA-256 is another"
+                "SHA-256 is another; train the run's sweep again with `fmnist run ... --force`"
             )
         return content
 
@@ -153,17 +160,13 @@ class Registry:
             earlier = client.search_model_versions(f"name = '{MODEL_NAME}'")
             version = next((v.version for v in earlier if v.run_id == run.run_id), None)
             if version is None:
-                version = self._new_version(study, run, model, images, probabilities)
+                save = partial(_save, model, images, probabilities)
+                version = self._new_version(study, run, save)
             client.set_registered_model_alias(MODEL_NAME, ALIAS, version)
         return str(version)
 
     def _new_version(
-        self,
-        study: Study,
-        run: TrackedRun,
-        model: "nn.Module",
-        images: NDArray[np.uint8],
-        probabilities: NDArray[np.float32],
+        self, study: Study, run: TrackedRun, save: Callable[[Path, dict[str, str]], None]
     ) -> str:
         client = self._client
         logged = client.create_logged_model(
@@ -173,7 +176,7 @@ class Registry:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model"
                 ids = {"model_id": logged.model_id, "run_id": run.run_id}
-                _save(path, model, images, probabilities, ids)
+                save(path, ids)
                 client.log_model_artifacts(logged.model_id, str(path))
         except BaseException:
             client.finalize_logged_model(logged.model_id, "FAILED")
@@ -208,16 +211,11 @@ class Registry:
                 raise
 
 
-def content_digest(content: bytes) -> str:
-    """By which a network is known wherever it turns up: SHA-256."""
-    return hashlib.sha256(content).hexdigest()
-
-
 def _save(
-    path: Path,
     model: "nn.Module",
     images: NDArray[np.uint8],
     probabilities: NDArray[np.float32],
+    path: Path,
     ids: dict[str, str],
 ) -> None:
     import mlflow.pytorch  # noqa: PLC0415  brings torch

@@ -1,5 +1,6 @@
 """What a study keeps of its runs: the tags' names, and the records made of MLflow's."""
 
+import hashlib
 import json
 import math
 import re
@@ -118,6 +119,11 @@ class TrackedSweep:
     status: str
     started: float
     ended: float
+
+
+def content_digest(content: bytes) -> str:
+    """By which a network is known wherever it turns up: SHA-256."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def tracked_run(run: Any) -> TrackedRun:

@@ -4,7 +4,6 @@ A study is one MLflow experiment. Its runs are flat: one MLflow run a training (
 a sweep (kind `sweep`) that holds the sweep's definition.
 """
 
-import hashlib
 import shlex
 import shutil
 import sys
@@ -36,6 +35,7 @@ from fmnist_tuning.tracking.runs import (
     TrackedRun,
     TrackedSweep,
     clipped,
+    content_digest,
     definition_of,
     definition_tags,
     has_result,
@@ -292,7 +292,7 @@ class Study:
         if weights is not None:
             self.log_files(run_id, None, [weights])
             with translated(self.uri):
-                digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+                digest = content_digest(weights.read_bytes())
                 self._client.set_tag(run_id, WEIGHTS_DIGEST, digest)
         # At step 0 alone, which MLflow's page draws as bars, one a run.
         self._log(run_id, outcome.metrics(), step=0)
