@@ -17,6 +17,7 @@ from fmnist_tuning.execution import (
     Failed,
     Finished,
     Ready,
+    Resumed,
     Reused,
     Started,
     execute,
@@ -65,7 +66,10 @@ def statuses(study):
 
 def accuracies(events):
     return {
-        event.run.fingerprint: (event.metrics.train_loss, event.metrics.val_accuracy)
+        (event.run.fingerprint, event.metrics.epoch): (
+            event.metrics.train_loss,
+            event.metrics.val_accuracy,
+        )
         for event in of(EpochEnded, events)
     }
 
@@ -134,6 +138,26 @@ def test_alone_or_side_by_side_the_same_numbers(go, sweep_file):
     assert of(Ready, alone)[0].workers == 1
     assert of(Ready, beside)[0].workers == 2
     assert len(of(Finished, beside)) == 4
+    assert accuracies(alone) == accuracies(beside)
+
+
+def test_the_last_runs_take_turns(go, study, sweep_file):
+    """Of three runs on two workers none waits for another's end, and the numbers are the same."""
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
+    settings = SETTINGS | {"epochs": 4}
+    beside = go(path, jobs=2, settings=settings)
+    ended = [event for event in beside if isinstance(event, (EpochEnded, Finished))]
+    first = next(place for place, event in enumerate(ended) if isinstance(event, Finished))
+    assert len({event.run.name for event in ended[:first]}) == 3
+    assert len(of(Started, beside)) == 3
+    assert not of(Resumed, beside)
+    assert statuses(study) == dict.fromkeys(
+        ["s", *(f"dropout_rate={rate} seed=0" for rate in (0.0, 0.1, 0.2))], "FINISHED"
+    )
+    runs = [run.run_id for run in study.finished_runs().values()]
+    epochs = study.curves(runs, ["val_accuracy"]).groupby("run_id")["epoch"].apply(list)
+    assert epochs.tolist() == [[1, 2, 3, 4]] * 3
+    alone = go(path, settings=settings, force=True)
     assert accuracies(alone) == accuracies(beside)
 
 

@@ -3,15 +3,13 @@ import itertools
 import pytest
 from conftest import ROOT
 
-from fmnist_tuning.config import RunConfig, SweepConfig, load_sweeps
+from fmnist_tuning.config import RunConfig, load_sweeps
 from fmnist_tuning.planning import (
     estimate_seconds,
     fingerprint,
-    longest_first,
     make_plan,
     multiply_adds,
     parameter_count,
-    runs_of,
 )
 
 
@@ -115,16 +113,3 @@ def test_estimates_prefer_the_same_network():
     """Networks differ in how fast they multiply."""
     history = [(RunConfig(use_pooling=False), 1.0), (RunConfig(), 100.0)]
     assert estimate_seconds(RunConfig(seed=1), history) == pytest.approx(100)
-
-
-def test_the_longest_runs_go_first():
-    """By their arithmetic; equal ones keep their order."""
-    settings = [
-        {"name": "short", "epochs": 2},
-        {"name": "base"},
-        {"name": "wide", "use_pooling": False},
-        {"name": "other", "dropout_rate": 0.1},
-    ]
-    sweep = SweepConfig.model_validate({"sweep": "s", "title": "S", "arms": tuple(settings)})
-    ordered = longest_first(runs_of(sweep, "digest"))
-    assert [run.arm.name for run in ordered] == ["wide", "base", "other", "short"]

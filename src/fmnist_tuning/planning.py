@@ -128,25 +128,18 @@ def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float
     Returns:
         Seconds, or None where there is no history.
     """
-    paces = [(multiply_adds(past), seconds / _work(past)) for past, seconds in history]
+    paces = [(multiply_adds(past), seconds / work(past)) for past, seconds in history]
     same = [pace for cost, pace in paces if cost == multiply_adds(config)]
     pace = median(same or [pace for _, pace in paces]) if paces else math.nan
-    return None if math.isnan(pace) else pace * _work(config)
+    return None if math.isnan(pace) else pace * work(config)
 
 
-def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """Runs by the arithmetic they cost, the most first, and in their order where it is equal.
-
-    Side by side, whatever is begun last should be short: else one worker trains on alone at the
-    end (R. L. Graham, Bounds on multiprocessing timing anomalies, 1969).
-    """
-    return sorted(runs, key=lambda run: -_work(run.config))
-
-
-def _work(config: RunConfig) -> int:
+def work(config: RunConfig, *, after: int = 0) -> int:
+    """Multiplications with addition that a training costs, once so many epochs are behind it."""
     # A backward pass costs about twice its forward pass; the training set is seen once more
     # at the end.
-    images = config.epochs * (3 * config.train_size + config.val_size) + config.train_size
+    epochs = config.epochs - after
+    images = epochs * (3 * config.train_size + config.val_size) + config.train_size
     return images * multiply_adds(config)
 
 

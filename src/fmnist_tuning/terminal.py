@@ -164,6 +164,8 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                     self._bars.advance(self._plan_bar, epochs)
             case Restarted(run, reason):
                 self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
+                if self._bars:
+                    self._bars.update(self._run_bars[run.fingerprint], completed=0)
             case Waiting(run):
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case Abandoned(name):

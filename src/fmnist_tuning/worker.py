@@ -53,11 +53,13 @@ class Task:
         config: Its configuration.
         checkpoint: The file that each epoch leaves, and from which the run goes on if it is there.
         weights: The file that the trained network leaves, before the outcome is sent.
+        epochs: How many to train at most before the run is `Paused`; None for all that are left.
     """
 
     config: RunConfig
     checkpoint: Path
     weights: Path
+    epochs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Restored:
     """The run goes on after these epochs."""
 
     history: tuple[EpochMetrics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The run has trained the epochs it was given, and its checkpoint is there to go on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class Failure:
     hopeless: bool = False
 
 
-Message = EpochMetrics | Restored | SetAside | RunOutcome | Failure
+Message = EpochMetrics | Restored | Paused | SetAside | RunOutcome | Failure
 
 
 def serve(connection: Connection, images: SharedImages, device: Device) -> None:
@@ -146,15 +153,15 @@ class _Trainer:
     def messages(self, task: Task) -> Iterator[Message]:
         """Train one run; whatever goes wrong is a message too."""
         try:
-            outcome = yield from self._training(task)
+            end = yield from self._training(task)
         except FmnistError as error:
             yield Failure(str(error), hopeless=not isinstance(error, CheckpointError))
         except Exception as error:  # noqa: BLE001  an arm that fails must not end the others
             yield Failure(f"{type(error).__name__}: {error}")
         else:
-            yield outcome
+            yield end
 
-    def _training(self, task: Task) -> Generator[Message, None, RunOutcome]:
+    def _training(self, task: Task) -> Generator[Message, None, RunOutcome | Paused]:
         from fmnist_tuning import training  # noqa: PLC0415
 
         config = task.config
@@ -182,6 +189,7 @@ class _Trainer:
             precision=config.precision,
             progress=progress,
         )
+        last = len(progress.history) + (task.epochs or config.epochs)
         while True:
             try:
                 metrics = next(epochs)
@@ -193,6 +201,8 @@ class _Trainer:
             # First the checkpoint, then the news: what is in MLflow need never be trained again.
             _write(task.checkpoint, training.pack(*built, progress))
             yield metrics
+            if last == metrics.epoch < config.epochs:
+                return Paused()
 
     def _built(
         self, config: RunConfig

@@ -29,11 +29,12 @@ from fmnist_tuning.execution.events import (
     Started,
     Waiting,
 )
+from fmnist_tuning.execution.schedule import Schedule
 from fmnist_tuning.execution.workers import WorkerPool
-from fmnist_tuning.planning import Plan, PlannedRun, longest_first, make_plan
+from fmnist_tuning.planning import Plan, PlannedRun, make_plan
 from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.tracking import WEIGHTS, EndStatus, OpenRun, Study, TrackedRun
-from fmnist_tuning.worker import Device, Failure, Message, Restored, SetAside
+from fmnist_tuning.worker import Device, Failure, Message, Paused, Restored, SetAside, Task
 
 _POLL_SECONDS: Final = 1.0
 
@@ -194,12 +195,11 @@ class _Execution:
         if not trainings:
             return
         self._environment = self._pool.start(len(trainings))
-        if len(self._pool) > 1:
-            trainings = longest_first(trainings)
         yield Ready(self._environment, len(self._pool), tuple(trainings))
-        self._waiting = list(trainings)
+        on_cpu = self._environment.device == "cpu"
+        self._schedule = Schedule(trainings, len(self._pool), in_turns=on_cpu)
         self._elsewhere: set[str] = set()
-        while self._waiting or self._pool.busy:
+        while self._schedule or self._pool.busy:
             yield from self._hand_out(plan)
             for run, message in self._pool.messages(_POLL_SECONDS):
                 yield from self._received(plan, run, message)
@@ -211,25 +211,32 @@ class _Execution:
     def _hand_out(self, plan: Plan) -> Iterator[Event]:
         """Give idle workers what nobody else trains."""
         users = _users(plan)
-        for run in list(self._waiting):
+        for run in self._schedule.waiting():
             if not self._pool.idle:
                 return
+            if run.fingerprint in self._open_runs:  # its next turn
+                self._give(run)
+                continue
             claimed = self._claim(run, users[run.fingerprint])
             if claimed is None:
                 if run.fingerprint not in self._elsewhere:
                     self._elsewhere.add(run.fingerprint)
                     yield Waiting(run)
                 continue
-            self._waiting.remove(run)
             if isinstance(claimed, TrackedRun):
+                self._schedule.drop(run)
                 self._study.add_sweeps(claimed, users[run.fingerprint])
                 yield from self._settled(plan, run, claimed.metrics)
             else:
                 self._open_runs[run.fingerprint] = claimed
-                self._pool.take(
-                    run, self._checkpoint(claimed.run_id), self._weights(claimed.run_id)
-                )
+                self._give(run)
                 yield Started(run)
+
+    def _give(self, run: PlannedRun) -> None:
+        run_id = self._open_runs[run.fingerprint].run_id
+        epochs = self._schedule.take(run, at_work=len(self._pool) - self._pool.idle)
+        task = Task(run.config, self._checkpoint(run_id), self._weights(run_id), epochs)
+        self._pool.take(run, task)
 
     def _claim(self, run: PlannedRun, sweeps: Sequence[str]) -> "_OpenRun | TrackedRun | None":
         """Make a run this command's own; or its result, if another has finished it meanwhile.
@@ -276,11 +283,17 @@ class _Execution:
             case Restored(history):
                 for metrics in history:
                     self._log_epoch(open_run, metrics)
-                yield Resumed(run, len(history))
+                self._schedule.trained(run, len(history))
+                if not open_run.in_turns:
+                    yield Resumed(run, len(history))
+            case Paused():
+                open_run.in_turns = True
+                self._schedule.put_back(run)
             case SetAside(reason):
                 yield Restarted(run, reason)
             case EpochMetrics():
                 self._log_epoch(open_run, message)
+                self._schedule.trained(run, message.epoch)
                 yield EpochEnded(run, message)
             case RunOutcome():
                 run_id = open_run.run_id
@@ -355,12 +368,16 @@ class _Execution:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _OpenRun:
-    """A run that is being trained: MLflow's id, and the epochs that the store has."""
+    """A run that is being trained: MLflow's id, and the epochs that the store has.
+
+    `in_turns` once this command has paused it: that it goes on is no news then.
+    """
 
     run_id: str
     logged: set[int] = field(default_factory=set)
+    in_turns: bool = False
 
 
 def _users(plan: Plan) -> dict[str, list[str]]:

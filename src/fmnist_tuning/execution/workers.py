@@ -18,7 +18,7 @@ from fmnist_tuning.data import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.records import RunOutcome
-from fmnist_tuning.worker import Device, Environment, Failure, Message, Task, serve
+from fmnist_tuning.worker import Device, Environment, Failure, Message, Paused, Task, serve
 
 
 class WorkerPool:
@@ -79,10 +79,9 @@ class WorkerPool:
         """Whether any worker trains."""
         return self.idle < len(self)
 
-    def take(self, run: PlannedRun, checkpoint: Path, weights: Path) -> None:
+    def take(self, run: PlannedRun, task: Task) -> None:
         """Give a run to an idle worker."""
-        worker = next(worker for worker in self._workers if worker.run is None)
-        worker.take(run, Task(run.config, checkpoint, weights))
+        next(worker for worker in self._workers if worker.run is None).take(run, task)
 
     def messages(self, timeout: float) -> Iterator[tuple[PlannedRun, Message]]:
         """What the workers have to say, or nothing after so many seconds.
@@ -97,7 +96,7 @@ class WorkerPool:
             run, message = worker.run, worker.receive()
             if isinstance(message, Environment):
                 continue
-            if isinstance(message, (RunOutcome, Failure)):
+            if isinstance(message, (RunOutcome, Paused, Failure)):
                 worker.run = None
             if not worker.process.is_alive():
                 self._workers.remove(worker)
