@@ -161,6 +161,22 @@ def test_the_journal_from_nothing(fmnist_here, tmp_path):
     assert fmnist_here("journal", "--check").returncode == 0
 
 
+def test_the_journal_says_what_a_combination_misses(fmnist_here, tmp_path, migrated):
+    """A higher mean elsewhere is named, and why it has not won; there is none in the study above."""
+    write_study(
+        sweeps(),
+        f"sqlite:///{migrated}",
+        lambda config: 0.9 - (config.seed >= 1000) / 100 + config.dropout_rate / 50,
+    )
+    assert fmnist_here("journal").returncode == 0
+    text = (tmp_path / "JOURNAL.md").read_text(encoding="utf-8")
+    assert (
+        "The highest mean of the study is 91.40 ± 0.00 %, with dropout rate 0.7 in "
+        "`exp1_dropout`. It was picked as the highest of 10 by the very runs that measure it, which "
+        "flatters it; the 3 combinations were chosen before their runs."
+    ) in text
+
+
 @pytest.mark.usefixtures("study")
 def test_the_journal_keeps_what_a_person_wrote(fmnist_here, tmp_path):
     """Between, before and after the blocks; what stood in a block is computed anew."""

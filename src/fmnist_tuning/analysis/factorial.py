@@ -79,12 +79,18 @@ def confounds(frames: SweepFrames) -> list[str]:
     """
     if not len(frames.runs) or "total_params" not in frames.runs:
         return []
-    params = {arm.label: summary(frames, arm, "total_params").mean for arm in frames.arms}
+    params = {
+        arm.name or arm.label: summary(frames, arm, "total_params").mean for arm in frames.arms
+    }
     low, high = min(params, key=params.__getitem__), max(params, key=params.__getitem__)
     ratio = params[high] / params[low]
     if ratio < 1.1:  # noqa: PLR2004  batch norm's own few parameters are no other size
         return []
-    swept = " and ".join(frames.config.swept)
+    swept = " and ".join(
+        key
+        for key in frames.config.swept
+        if len({getattr(arm.config, key) for arm in frames.arms}) > 1
+    )
     return [
         f"The arms differ in size too: {high} has {params[high]:,.0f} parameters, {ratio:.1f} "
         f"times the {params[low]:,.0f} of {low}. A difference may "

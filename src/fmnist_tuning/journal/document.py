@@ -10,12 +10,13 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from fmnist_tuning.analysis import told_apart, winner
+from fmnist_tuning.analysis import summary, told_apart, winner
 from fmnist_tuning.config import Arm, RunConfig
 from fmnist_tuning.errors import JournalError
 from fmnist_tuning.journal import answers
 from fmnist_tuning.journal.blocks import read_blocks, replace_blocks
 from fmnist_tuning.journal.markdown import code, plain
+from fmnist_tuning.journal.naming import described
 from fmnist_tuning.journal.section import ACCURACY, Section
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.results import StudyResults
@@ -123,13 +124,30 @@ def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
     """The configuration to take home."""
     frames, arm = winner({sweep: section.frames for sweep, section in sections.items()})
     best = sections[frames.config.sweep]
-    note = f"From `{best.sweep}`: {best.best()}"
     return {
         "winner": arm,
         "winner_in": best,
-        "winner_note": note,
+        "winner_note": f"From `{best.sweep}`: {best.best()}",
+        "winner_beside": _higher_elsewhere(best, arm, sections),
         "winner_versus_base": _versus_base(best, arm, sections),
     }
+
+
+def _higher_elsewhere(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
+    """The highest mean of the study, where it is not the winner's, and why it has not won."""
+    arms = [(section, other) for section in sections.values() for other in section.frames.arms]
+    section, highest = max(
+        arms, key=lambda place: summary(place[0].frames, place[1], ACCURACY).mean
+    )
+    if section.frames.config.combine or highest.config == arm.config:
+        return ""
+    rivals = {other.config for section, other in arms if not section.frames.config.combine}
+    return (
+        f"The highest mean of the study is {section.figure_of(highest, ACCURACY)}, with "
+        f"{described(highest)} in `{section.sweep}`. It was picked as the highest of "
+        f"{len(rivals)} by the very runs that measure it, which flatters it; the "
+        f"{len(best.frames.arms)} combinations were chosen before their runs."
+    )
 
 
 def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
