@@ -52,18 +52,41 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[Timing, str]
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            command, stdout=out, stderr=err, env=os.environ | environment, cwd=HERE
+            command,
+            stdout=out,
+            stderr=err,
+            env=os.environ | environment,
+            cwd=HERE,
+            start_new_session=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        largest = 0.0
+        while True:
+            largest = max(largest, peak_mb(process.pid))
+            try:
+                process.wait(timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                continue
         seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         if process.returncode:
             sys.exit(f"{command[:3]} failed:\n{err.read()[-3000:]}")
         text = out.read()
-    # The kernel reports the largest of the process and its children, in KiB.
-    return Timing(seconds, 0.0, usage.ru_maxrss / 1024), text
+    return Timing(seconds, 0.0, largest), text
+
+
+def peak_mb(session: int) -> float:
+    """The largest that any process of a session has been so far, in MB."""
+    peaks = [0.0]
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            if os.getsid(int(status.parent.name)) == session:
+                found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"))
+                peaks.append(int(found[1]) / 1024 if found else 0.0)
+        except OSError:  # it has just ended
+            continue
+    return max(peaks)
 
 
 def script(name: str, task: dict[str, object]) -> Timing:

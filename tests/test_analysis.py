@@ -210,7 +210,11 @@ def test_pooling_is_confounded_with_size(tmp_path):
     (note,) = confounds(frames_of(sweep))
     assert "6,442,954 parameters, 15.3 times the 421,834" in note
     assert confounds(frames_of(sweep_of(DROPOUT, tmp_path))) == []
-    arms = "[{name: A, use_pooling: true, dropout_rate: 0}, {name: B, use_pooling: false, dropout_rate: 0}]"
+
+
+def test_what_all_arms_share_confounds_nothing(tmp_path):
+    """Arms with names go by them, and only what differs between them is named."""
+    arms = "[{name: A, use_pooling: true, epochs: 3}, {name: B, use_pooling: false, epochs: 3}]"
     (note,) = confounds(frames_of(sweep_of(f"sweep: p\ntitle: P\narms: {arms}\n", tmp_path)))
     assert note.startswith("The arms differ in size too: B has 6,442,954 parameters")
     assert note.endswith("A difference may come of size as well as of use_pooling.")

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY, TINY_RUN
@@ -225,6 +226,21 @@ def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption
     assert "Traceback" not in rest
     study = Study.find(tracking_uri=f"sqlite:///{migrated}")
     assert statuses(study) == {"s": "KILLED", "dropout_rate=0.0 seed=0": "KILLED"}
+
+
+def test_interrupted_while_it_loads(start_fmnist, sweep_file):
+    """Also what loads torch in the background ends without a word."""
+    process = start_fmnist("run", sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0]}\n"))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not any(
+        b"multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()
+        for child in children.read_text().split()
+    ):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (out, err) == ("", "interrupted; the same command goes on with what is left\n")
 
 
 def test_images_that_vanish_under_a_plan(study, sweep_file, tmp_path):

@@ -68,4 +68,6 @@ def test_what_the_journal_says_by_hand(shipped):
     assert f"has a mean above {means.max() * 100:.2f} %." in text
     versus_base = text.partition("**Against the base configuration:**")[2]
     assert versus_base.partition("`exp1_dropout`: ")[2].startswith("not told apart.")
-    assert text.count("% predicted (") == len(re.findall(r"came out −[0-9.]+ points from", text)) == 3
+    assert (
+        text.count("% predicted (") == len(re.findall(r"came out −[0-9.]+ points from", text)) == 3
+    )

@@ -104,6 +104,10 @@ def run(
     """Train what the sweeps ask for and the study does not have yet, and track it in MLflow."""
     sweeps, workers = _sweeps(configs, settings, seeds), _jobs(jobs)
 
+    from fmnist_tuning.worker import warm_up
+
+    warm_up()
+
     from fmnist_tuning import terminal
     from fmnist_tuning.data import find
     from fmnist_tuning.execution import Results, execute

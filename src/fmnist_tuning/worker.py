@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,8 @@ from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.writing import write_whole
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
+
     import torch
 
     from fmnist_tuning.data.images import FashionMnist, Images
@@ -95,6 +98,28 @@ class Failure:
 
 
 Message = EpochMetrics | Restored | Paused | SetAside | RunOutcome | Failure
+
+
+def context() -> "ForkServerContext":
+    """How workers are started: forked from a server that does nothing but load torch, once.
+
+    Not from the parent: a forked copy of a process with threads (MLflow has some) can deadlock.
+    """
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["fmnist_tuning.training.preloaded"])
+    return made
+
+
+def warm_up() -> None:
+    """Let that server start in the background, while the parent does other things."""
+    context()
+    resource_tracker.ensure_running()  # which would take the block away again
+    # Ctrl-C reaches the whole terminal group, and is the parent's business.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def serve(connection: Connection, images: SharedImages, device: Device) -> None:

@@ -5,7 +5,6 @@ one that dies takes nothing with it but its own run.
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,7 +17,17 @@ from fmnist_tuning.data import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.planning import PlannedRun
 from fmnist_tuning.records import RunOutcome
-from fmnist_tuning.worker import Device, Environment, Failure, Message, Paused, Task, serve
+from fmnist_tuning.worker import (
+    Device,
+    Environment,
+    Failure,
+    Message,
+    Paused,
+    Task,
+    context,
+    serve,
+    warm_up,
+)
 
 
 class WorkerPool:
@@ -48,6 +57,7 @@ class WorkerPool:
             FmnistError: When the device or the data cannot be had.
         """
         if self.environment is None:
+            warm_up()
             # Only a worker knows for certain what `auto` comes to; where no GPU can be, the others
             # need not wait for its word.
             sure = self._jobs or (1 if _may_have_gpu(self._device) else available_cores())
@@ -115,10 +125,8 @@ class WorkerPool:
 
 class _Worker:
     def __init__(self, images: SharedImages, device: Device) -> None:
-        # A forked copy of a process with threads (MLflow has some) can deadlock; CUDA forbids it.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, images, device), daemon=True)
+        self.connection, theirs = context().Pipe()
+        self.process = context().Process(target=serve, args=(theirs, images, device), daemon=True)
         self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
         self.run: PlannedRun | None = None
