@@ -127,9 +127,11 @@ def fmnist(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
 
 
 @pytest.fixture
-def fmnist_here(monkeypatch, capsys) -> Callable[..., subprocess.CompletedProcess[str]]:
+def fmnist_here(monkeypatch, capsys, tiny_data) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The same command line in this process: three seconds of imports less a call."""
     from fmnist_tuning.cli import main
+
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(tiny_data))
 
     def run(*arguments: object):
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

@@ -53,12 +53,12 @@ def test_a_users_mistake(fmnist, sweep_file, tmp_path, arguments, message):
 
 
 @pytest.mark.usefixtures("migrated")
-def test_a_device_that_is_not_there(fmnist, sweep_file):
+def test_a_device_that_is_not_there(fmnist_here, sweep_file):
     """Said before anything is trained."""
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    done = fmnist("run", sweep_file(ONE), *TINY_RUN, "--device", "cuda")
+    done = fmnist_here("run", sweep_file(ONE), *TINY_RUN, "--device", "cuda")
     assert done.returncode == 2
     assert "--device cuda: torch" in done.stderr
     assert "--device cpu trains without one" in done.stderr
@@ -87,9 +87,9 @@ def test_what_a_person_sees_off_a_terminal(fmnist, sweep_file):
 
 
 @pytest.mark.usefixtures("migrated")
-def test_quiet_and_json(fmnist, sweep_file):
+def test_quiet_and_json(fmnist_here, sweep_file):
     """Nothing but results, and those for programs: fractions, full precision, stable keys."""
-    done = fmnist("run", sweep_file(ONE), *TINY_RUN, "--seeds", "2", "--quiet", "--json")
+    done = fmnist_here("run", sweep_file(ONE), *TINY_RUN, "--seeds", "2", "--quiet", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     runs = json.loads(done.stdout)
@@ -101,38 +101,38 @@ def test_quiet_and_json(fmnist, sweep_file):
 
 
 @pytest.mark.usefixtures("migrated")
-def test_a_failed_arm_is_named_and_the_exit_code_is_1(fmnist, sweep_file):
+def test_a_failed_arm_is_named_and_the_exit_code_is_1(fmnist_here, sweep_file):
     """Not 0, and not 2: the configuration was fine."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {learning_rate: [1.0e+30]}\n")
-    done = fmnist("run", path, *TINY_RUN)
+    done = fmnist_here("run", path, *TINY_RUN)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "failed: s learning_rate=1e+30 seed=0"
     assert "FAILED: the loss is not a finite number in epoch 1" in " ".join(done.stdout.split())
 
 
-def test_plan_lists_every_run(fmnist, sweep_file):
+def test_plan_lists_every_run(fmnist_here, sweep_file):
     """In order, with what they add up to; and the same as JSON."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.1, 0.2]}\n")
-    done = fmnist("plan", path, "--seeds", "2")
+    done = fmnist_here("plan", path, "--seeds", "2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("421,834") == 4
     assert "4 runs make 4 trainings; no earlier run tells how long they take" in done.stdout
-    plan = json.loads(fmnist("plan", path, "--json").stdout)
+    plan = json.loads(fmnist_here("plan", path, "--json").stdout)
     assert [run["action"] for run in plan["runs"]] == ["train", "train"]
     assert plan["total_trainings"] == 2
 
 
-def test_data_says_where_and_what(fmnist, tiny_data):
+def test_data_says_where_and_what(fmnist_here, tiny_data):
     """The folder, the kind, the verdict."""
-    done = fmnist("data")
+    done = fmnist_here("data")
     assert done.returncode == 0
     assert f"{tiny_data}: not Fashion-MNIST but your own data, 300 + 100 images" in done.stdout
-    assert json.loads(fmnist("data", "--json").stdout)["train_images"] == 300
+    assert json.loads(fmnist_here("data", "--json").stdout)["train_images"] == 300
 
 
-def test_data_fetch_does_nothing_twice(fmnist):
+def test_data_fetch_does_nothing_twice(fmnist_here):
     """Images that are there and right are left alone."""
-    assert fmnist("data", "--fetch").stderr == ""
+    assert fmnist_here("data", "--fetch").stderr == ""
 
 
 def test_the_version(fmnist):

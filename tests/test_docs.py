@@ -11,7 +11,7 @@ from fmnist_tuning.cli import app
 from fmnist_tuning.config import RunConfig, load_sweeps
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = ["epochs=1", "train_size=64", "val_size=50", "batch_size=32"]
+SMALL = ["epochs=1", "train_size=64", "val_size=50", "batch_size=32", "fc_units=[8]"]
 
 
 def blocks(language: str) -> list[str]:
@@ -43,7 +43,7 @@ def test_the_readme_shows_every_setting():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
-def test_every_command_of_the_readme(fmnist, tmp_path, tiny_data):
+def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
     """One after the other in one folder, as a reader would, on tiny data.
 
     But for the stores: test_tracking.py runs the whole command on each kind.
@@ -54,7 +54,7 @@ def test_every_command_of_the_readme(fmnist, tmp_path, tiny_data):
     assert len(shown) >= 5
     for command in shown:
         small = ["--jobs=1", *(f"--set={setting}" for setting in SMALL)]
-        done = fmnist(*command, *(small if command[0] == "run" else []), data=False)
+        done = fmnist_here(*command, *(small if command[0] == "run" else []))
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

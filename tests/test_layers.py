@@ -23,6 +23,7 @@ LAYERS = {
     "training": 3,
     "tracking": 3,
     "analysis": 3,
+    "preloaded": 4,
     "worker": 4,
     "results": 4,
     "exchange": 4,

@@ -234,13 +234,13 @@ def test_where_to_look(tmp_path, monkeypatch):
     assert Study("c", "http://h:1/", "s", "7").browse_hint().startswith("open http://h:1/#/exper")
 
 
-def test_fmnist_run_on_every_store(fmnist, sweep_file, store):
+def test_fmnist_run_on_every_store(fmnist, fmnist_here, sweep_file, store):
     """The whole command on each kind of store; the second time it trains nothing."""
     sweep = sweep_file(TWO_ARMS)
     options = ["--tracking-uri", store] if store else []
     first = fmnist("run", sweep, *TINY_RUN, *options)
     assert first.returncode == 0, first.stderr
-    second = fmnist("run", sweep, *TINY_RUN, *options)
+    second = fmnist_here("run", sweep, *TINY_RUN, *options)
     assert second.returncode == 0, second.stderr
     assert second.stderr.count("reused") == 2
     assert "started" not in second.stderr
@@ -262,9 +262,9 @@ def test_fmnist_run_on_every_store(fmnist, sweep_file, store):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
-def test_a_bare_mlflow_ui_shows_the_study(fmnist, sweep_file, tmp_path):
+def test_a_bare_mlflow_ui_shows_the_study(fmnist_here, sweep_file, tmp_path):
     """`mlflow ui` without an argument, in the folder where `fmnist run` was run."""
-    fmnist("run", sweep_file(TWO_ARMS), *TINY_RUN)
+    fmnist_here("run", sweep_file(TWO_ARMS), *TINY_RUN)
     with mlflow_server(tmp_path, command="ui") as address:
 
         def ask(path: str, body: dict) -> dict:
@@ -284,11 +284,11 @@ def test_a_bare_mlflow_ui_shows_the_study(fmnist, sweep_file, tmp_path):
         }  # fmt: skip
 
 
-def test_a_server_started_first_does_not_get_in_the_way(fmnist, sweep_file, tmp_path):
+def test_a_server_started_first_does_not_get_in_the_way(fmnist_here, sweep_file, tmp_path):
     """`mlflow ui` in an empty folder makes a store whose artefacts only it could write."""
     from mlflow import MlflowClient
 
     MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment(
         "other", artifact_location="mlflow-artifacts:/1"
     )
-    assert fmnist("run", sweep_file(TWO_ARMS), *TINY_RUN).returncode == 0
+    assert fmnist_here("run", sweep_file(TWO_ARMS), *TINY_RUN).returncode == 0

@@ -106,7 +106,7 @@ def context() -> "ForkServerContext":
     Not from the parent: a forked copy of a process with threads (MLflow has some) can deadlock.
     """
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["fmnist_tuning.training.preloaded"])
+    made.set_forkserver_preload(["fmnist_tuning.preloaded"])
     return made
 
 
