@@ -9,12 +9,14 @@ of one round, side by side. Prints, and adds a section to benchmarks/RESULTS.md.
 """
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,7 +45,7 @@ class Timing:
 
     seconds: float
     images_per_second: float
-    peak_mb: float
+    peak_mib: float
     beside_epochs: float = 0.0
 
 
@@ -60,13 +62,14 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[Timing, str]
             start_new_session=True,
         )
         largest = 0.0
-        while True:
-            largest = max(largest, peak_mb(process.pid))
-            try:
-                process.wait(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        try:
+            while process.poll() is None:
+                largest = max(largest, peak_mib(process.pid))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.2)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         seconds = time.perf_counter() - started
         out.seek(0)
         err.seek(0)
@@ -76,8 +79,8 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[Timing, str]
     return Timing(seconds, 0.0, largest), text
 
 
-def peak_mb(session: int) -> float:
-    """The largest that any process of a session has been so far, in MB."""
+def peak_mib(session: int) -> float:
+    """The largest that any process of a session has been so far, in MiB; Linux knows."""
     peaks = [0.0]
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -172,7 +175,7 @@ def report(
         "Each cell: minimum / median / maximum of the rounds; ratios round by round.",
         "",
         "| way | wall, s | training images/s, one worker | faster than plain, whole process | "
-        "largest process, MB |",
+        "largest process, MiB |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for way in rounds[0]:
@@ -181,7 +184,7 @@ def report(
         lines.append(
             f"| {way} | {spread([t.seconds for t in own], 1)} "
             f"| {spread([t.images_per_second for t in own])} | {spread(ratios, 2)} "
-            f"| {max(t.peak_mb for t in own):,.0f} |"
+            f"| {max(t.peak_mib for t in own):,.0f} |"
         )
     if what == "one":
         steps = [

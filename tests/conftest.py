@@ -28,7 +28,7 @@ TINY = {
     "conv_channels": [4, 8],
     "fc_units": [16],
 }
-# Every worker imports torch, which takes longer than its tiny training: one will do.
+# Starting a worker takes longer than its tiny training: one will do.
 TINY_RUN = ["--jobs=1", *(f"--set={key}={value}" for key, value in TINY.items())]
 
 NAMES = (

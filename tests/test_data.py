@@ -386,16 +386,14 @@ def _look(images, connection):
 
 
 def test_processes_share_the_images(tiny_data):
-    """A spawned process reads the very memory, and no copy of it."""
-    import multiprocessing
-
+    """A process that is started as workers are reads the very memory, and no copy of it."""
     from fmnist_tuning.data import SharedImages
+    from fmnist_tuning.worker import context
 
     shared = SharedImages(verify(tiny_data))
     sums = [int(array.sum(dtype=np.int64)) for array in shared.arrays()]
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_look, args=(shared, theirs))
+    ours, theirs = context().Pipe()
+    process = context().Process(target=_look, args=(shared, theirs))
     process.start()
     process.join(30)
     assert ours.recv() == sums

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import multiprocessing
 import os
@@ -47,7 +48,7 @@ def go(study, tiny_data):
 
     def run(*paths, settings=SETTINGS, seeds=None, **options):
         sweeps = load_sweeps(paths, settings, seeds)
-        # Every worker imports torch, which takes longer than these trainings.
+        # Starting a worker takes longer than these trainings.
         options = {"jobs": 1} | options
         return list(execute(sweeps, study=study, files=find(tiny_data), **options))
 
@@ -145,7 +146,7 @@ def test_alone_or_side_by_side_the_same_numbers(go, sweep_file):
 def test_the_last_runs_take_turns(go, study, sweep_file):
     """Of three runs on two workers none waits for another's end, and the numbers are the same."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
-    settings = SETTINGS | {"epochs": 4}
+    settings = SETTINGS | {"epochs": 20}  # long enough for the second worker to have started
     beside = go(path, jobs=2, settings=settings)
     ended = [event for event in beside if isinstance(event, (EpochEnded, Finished))]
     first = next(place for place, event in enumerate(ended) if isinstance(event, Finished))
@@ -157,7 +158,7 @@ def test_the_last_runs_take_turns(go, study, sweep_file):
     )
     runs = [run.run_id for run in study.finished_runs().values()]
     epochs = study.curves(runs, ["val_accuracy"]).groupby("run_id")["epoch"].apply(list)
-    assert epochs.tolist() == [[1, 2, 3, 4]] * 3
+    assert epochs.tolist() == [list(range(1, 21))] * 3
     alone = go(path, settings=settings, force=True)
     assert accuracies(alone) == accuracies(beside)
 
@@ -171,7 +172,9 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
         events.append(event)
         if isinstance(event, EpochEnded) and not killed:
             (worker,) = multiprocessing.active_children()
+            time.sleep(0.3)  # with more to say, which nobody has read yet
             os.kill(worker.pid, signal.SIGKILL)
+            worker.join()
             killed = True
     (failed,) = of(Failed, events)
     assert failed.run.name == "dropout_rate=0.0 seed=0"
@@ -181,6 +184,30 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
         "dropout_rate=0.2 seed=0",
     ]
     assert statuses(study)["dropout_rate=0.0 seed=0"] == "FAILED"
+
+
+def test_the_server_of_the_workers_dies(go, study, tiny_data, sweep_file):
+    """Those that it has started go on, and another one starts the next."""
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
+    sweeps, killed = load_sweeps([path], SETTINGS | {"epochs": 20}), False
+    for event in execute(sweeps, study=study, files=find(tiny_data), jobs=2):
+        if isinstance(event, EpochEnded) and not killed:
+            os.kill(server_of(os.getpid()), signal.SIGKILL)
+            killed = True
+    assert set(statuses(study).values()) == {"FINISHED"}
+    assert len(statuses(study)) == 4
+    assert not of(Started, go(path, settings=SETTINGS | {"epochs": 20}))
+
+
+@pytest.mark.gpu
+def test_a_plan_on_a_gpu(go, study, sweep_file):
+    """Workers are forked; CUDA starts in each of them."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
+    assert len(of(Finished, go(path, device="cuda", jobs=2))) == 3
+    assert {run.device for run in study.finished_runs().values()} == {"cuda"}
 
 
 def test_the_parent_needs_no_torch(fmnist, sweep_file):
@@ -228,14 +255,21 @@ def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption
     assert statuses(study) == {"s": "KILLED", "dropout_rate=0.0 seed=0": "KILLED"}
 
 
+def server_of(pid):
+    """The process that a command's workers are forked from."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has just ended
+            if "multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
+    return None
+
+
 def test_interrupted_while_it_loads(start_fmnist, sweep_file):
     """Also what loads torch in the background ends without a word."""
     process = start_fmnist("run", sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0]}\n"))
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not any(
-        b"multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()
-        for child in children.read_text().split()
-    ):
+    deadline = time.monotonic() + 30
+    while server_of(process.pid) is None:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)

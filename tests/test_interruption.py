@@ -204,6 +204,24 @@ def test_a_worker_that_died_is_no_loss(events, study, unbroken):
     assert_whole(study, unbroken)
 
 
+def test_paused_runs_go_on(events, study, sweep_file, tiny_data):
+    """Broken off while three take turns on two workers: all three go on, to the same numbers."""
+    text = SWEEP.replace("0.5]", "0.5, 0.9]")
+    happened, begun = events(text, jobs=2, settings=SETTINGS | {"epochs": 30}), set()
+    while len(begun) < 3:
+        event = next(happened)
+        begun |= {event.run.fingerprint} if isinstance(event, EpochEnded) else set()
+    happened.close()
+    assert [run.info.status for run in runs(study)] == ["KILLED"] * 3
+    assert len(checkpoints(study)) == 3
+    happened = list(events(text, jobs=2, settings=SETTINGS | {"epochs": 30}))
+    assert len(of(Resumed, happened)) == len(of(Finished, happened)) == len(runs(study)) == 3
+    alone = Study.open("alone", study.uri)
+    sweeps = load_sweeps([sweep_file(text)], SETTINGS | {"epochs": 30})
+    list(execute(sweeps, study=alone, files=find(tiny_data), jobs=1))
+    assert_whole(study, numbers(alone))
+
+
 def test_a_run_that_fails_by_itself_starts_over(events, study):
     """Its checkpoint would only lead to the same end."""
     bad = "sweep: s\ntitle: S\narms: [{name: bad, learning_rate: 1.0e+30}]\n"

@@ -97,6 +97,12 @@ def test_help_imports_nothing_heavy():
 
 def test_a_worker_loads_what_training_needs():
     """And no more: several of them run side by side, for as long as the plan does."""
-    code = "import sys, fmnist_tuning.worker, fmnist_tuning.training\nprint(*sys.modules)"
+    code = (
+        "import sys, fmnist_tuning.worker, fmnist_tuning.preloaded, torch\n"
+        "print(torch.cuda.is_initialized(), *sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & {"mlflow", "pandas", "scipy", "rich", "torchvision"}
+    cuda, *modules = done.stdout.split()
+    assert cuda == "False"  # CUDA works in no process that was forked from one that uses it
+    assert {"fmnist_tuning.training", "torch._dynamo"} <= set(modules)
+    assert not set(modules) & {"mlflow", "pandas", "scipy", "rich", "torchvision"}

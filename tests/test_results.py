@@ -174,7 +174,7 @@ def test_the_journal_says_what_a_combination_misses(fmnist_here, tmp_path, migra
     assert (
         "The highest mean of the study is 91.40 ± 0.00 %, with dropout rate 0.7 in `exp1_dropout`. "
         "It was picked as the highest of 10 by the very runs that measure it, which flatters it; "
-        "the 3 combinations were chosen before their runs."
+        "the arms of `exp6_combined` were chosen before theirs."
     ) in text
 
 

@@ -87,6 +87,18 @@ def test_as_many_runs_as_workers():
     assert diaries == [[("a", 10)], [("b", 10)]]
 
 
+def test_what_another_command_trains_counts_for_nothing():
+    """It is asked for last, and nobody is paused for its sake."""
+    a, b, c = runs({"num_conv_layers": 3}, {}, {"dropout_rate": 0.1})
+    schedule = Schedule([a, b, c], 2, in_turns=True)
+    assert schedule.elsewhere(a)
+    assert not schedule.elsewhere(a)
+    assert schedule.waiting() == [b, c, a]
+    assert [schedule.take(b, 0), schedule.take(c, 1)] == [None, None]
+    schedule.settle(a)
+    assert len(schedule) == 0
+
+
 def test_a_wrong_estimate_costs_little():
     """A run twice as slow as its arithmetic says is met by shorter turns of the others."""
     five = runs(*({"dropout_rate": rate / 10} for rate in range(5)))

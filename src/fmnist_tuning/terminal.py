@@ -164,8 +164,11 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                     self._bars.advance(self._plan_bar, epochs)
             case Restarted(run, reason):
                 self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
-                if self._bars:
-                    self._bars.update(self._run_bars[run.fingerprint], completed=0)
+                if self._bars and self._plan_bar is not None:
+                    bar = self._run_bars[run.fingerprint]
+                    behind = next(task.completed for task in self._bars.tasks if task.id == bar)
+                    self._bars.update(bar, completed=0)
+                    self._bars.advance(self._plan_bar, -behind)
             case Waiting(run):
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case Abandoned(name):

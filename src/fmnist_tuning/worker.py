@@ -27,7 +27,7 @@ from fmnist_tuning.records import EpochMetrics, RunOutcome
 from fmnist_tuning.writing import write_whole
 
 if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
     import torch
 
@@ -100,26 +100,36 @@ class Failure:
 Message = EpochMetrics | Restored | Paused | SetAside | RunOutcome | Failure
 
 
-def context() -> "ForkServerContext":
-    """How workers are started: forked from a server that does nothing but load torch, once.
+def context() -> "ForkServerContext | SpawnContext":
+    """How workers are started: on Linux, forked from a server that does nothing but load torch.
 
     Not from the parent: a forked copy of a process with threads (MLflow has some) can deadlock.
     """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["fmnist_tuning.preloaded"])
     return made
 
 
 def warm_up() -> None:
-    """Let that server start in the background, while the parent does other things."""
-    context()
-    resource_tracker.ensure_running()  # which would take the block away again
-    # Ctrl-C reaches the whole terminal group, and is the parent's business.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Let the server that workers are forked from load torch, while the parent does other things.
+
+    Raises:
+        FmnistError: When it cannot be started.
+    """
+    if context().get_start_method() != "forkserver":
+        return
     try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        resource_tracker.ensure_running()  # which would take the block away again
+        # Ctrl-C reaches the whole terminal group, and is the parent's business.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except OSError as error:
+        raise FmnistError(f"no worker processes can be started ({error})") from None
 
 
 def serve(connection: Connection, images: SharedImages, device: Device) -> None:
@@ -194,6 +204,7 @@ class _Trainer:
         images = select_images(self._data, config)
         built = self._built(config)
         progress = training.Progress()
+        turn = task.epochs
         if task.checkpoint.is_file():
             try:
                 progress = training.unpack(_read(task.checkpoint), *built)
@@ -203,6 +214,7 @@ class _Trainer:
                 task.checkpoint.replace(aside)
                 yield SetAside(f"{error}: set aside as {aside}")
                 built = self._built(config)
+                turn = None  # a disk that spoils every checkpoint must not keep it from its end
         model, optimizer, order = built
         epochs = training.train(
             model,
@@ -214,7 +226,7 @@ class _Trainer:
             precision=config.precision,
             progress=progress,
         )
-        last = len(progress.history) + (task.epochs or config.epochs)
+        last = len(progress.history) + (turn or config.epochs)
         while True:
             try:
                 metrics = next(epochs)

@@ -10,7 +10,7 @@ from fmnist_tuning.data.files import DataFiles
 
 
 class SharedImages:
-    """The arrays of `DataFiles`, in memory that a spawned process maps where it takes this object.
+    """The arrays of `DataFiles`, in memory that another process maps where it takes this object.
 
     What was verified is then what every worker trains on, whatever becomes of the files.
 

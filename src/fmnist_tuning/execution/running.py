@@ -198,7 +198,6 @@ class _Execution:
         yield Ready(self._environment, len(self._pool), tuple(trainings))
         on_cpu = self._environment.device == "cpu"
         self._schedule = Schedule(trainings, len(self._pool), in_turns=on_cpu)
-        self._elsewhere: set[str] = set()
         while self._schedule or self._pool.busy:
             yield from self._hand_out(plan)
             for run, message in self._pool.messages(_POLL_SECONDS):
@@ -219,12 +218,11 @@ class _Execution:
                 continue
             claimed = self._claim(run, users[run.fingerprint])
             if claimed is None:
-                if run.fingerprint not in self._elsewhere:
-                    self._elsewhere.add(run.fingerprint)
+                if self._schedule.elsewhere(run):
                     yield Waiting(run)
                 continue
             if isinstance(claimed, TrackedRun):
-                self._schedule.drop(run)
+                self._schedule.settle(run)
                 self._study.add_sweeps(claimed, users[run.fingerprint])
                 yield from self._settled(plan, run, claimed.metrics)
             else:

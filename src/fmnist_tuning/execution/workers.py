@@ -57,7 +57,6 @@ class WorkerPool:
             FmnistError: When the device or the data cannot be had.
         """
         if self.environment is None:
-            warm_up()
             # Only a worker knows for certain what `auto` comes to; where no GPU can be, the others
             # need not wait for its word.
             sure = self._jobs or (1 if _may_have_gpu(self._device) else available_cores())
@@ -74,6 +73,7 @@ class WorkerPool:
     def _new_worker(self) -> "_Worker":
         if self._images is None:
             self._images = SharedImages(self._files)
+        warm_up()
         return _Worker(self._images, self._device)
 
     def __len__(self) -> int:
@@ -108,7 +108,9 @@ class WorkerPool:
                 continue
             if isinstance(message, (RunOutcome, Paused, Failure)):
                 worker.run = None
-            if not worker.process.is_alive():
+            # Not before its last word has come: a run must not go with it unsaid.
+            if worker.run is None and not worker.process.is_alive():
+                worker.connection.close()
                 self._workers.remove(worker)
                 self._workers.append(self._new_worker())
             yield run, message
@@ -116,7 +118,8 @@ class WorkerPool:
     def close(self) -> None:
         """End every worker at once, whatever it is doing."""
         for worker in self._workers:
-            worker.process.kill()
+            if worker.process.is_alive():  # else its number may be another's by now
+                worker.process.kill()
         for worker in self._workers:
             worker.process.join()
             worker.connection.close()
@@ -127,7 +130,10 @@ class _Worker:
     def __init__(self, images: SharedImages, device: Device) -> None:
         self.connection, theirs = context().Pipe()
         self.process = context().Process(target=serve, args=(theirs, images, device), daemon=True)
-        self.process.start()
+        try:
+            self.process.start()
+        except (OSError, EOFError) as error:
+            raise FmnistError(f"a worker process cannot be started ({error!r})") from None
         theirs.close()  # so that the worker's death closes the pipe
         self.run: PlannedRun | None = None
 
@@ -164,4 +170,4 @@ def available_cores() -> int:
 
 def _may_have_gpu(device: Device) -> bool:
     drivers = (Path("/dev/nvidia0"), Path("/dev/dxg"), Path("/dev/kfd"))
-    return device != "cpu" and (sys.platform == "win32" or any(path.exists() for path in drivers))
+    return device != "cpu" and (sys.platform != "linux" or any(path.exists() for path in drivers))

@@ -141,8 +141,8 @@ def predictions(it: Section) -> str:
         return "Nothing was predicted."
     return (
         f"{listed(parts)}. A prediction outside the interval speaks for interactions that the "
-        "main effects and dropout × batch norm do not hold. The highest of many predictions were "
-        "taken, and those are too high on average."
+        "main effects and dropout × batch norm do not hold. These are the highest of many "
+        "predictions, and the highest are too high on average."
     )
 
 

@@ -135,19 +135,31 @@ def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
 
 def _higher_elsewhere(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
     """The highest mean of the study, where it is not the winner's, and why it has not won."""
-    arms = [(section, other) for section in sections.values() for other in section.frames.arms]
+    single = [
+        (section, other)
+        for section in sections.values()
+        for other in section.frames.arms
+        if not section.frames.config.combine and _comparable(other, arm)
+    ]
+    # Among equals the first, which is the winner.
     section, highest = max(
-        arms, key=lambda place: summary(place[0].frames, place[1], ACCURACY).mean
+        [(best, arm), *single], key=lambda place: summary(place[0].frames, place[1], ACCURACY).mean
     )
-    if section.frames.config.combine or highest.config == arm.config:
+    if highest.config == arm.config:
         return ""
-    rivals = {other.config for section, other in arms if not section.frames.config.combine}
+    rivals = {other.config for _, other in single}
     return (
         f"The highest mean of the study is {section.figure_of(highest, ACCURACY)}, with "
         f"{described(highest)} in `{section.sweep}`. It was picked as the highest of "
-        f"{len(rivals)} by the very runs that measure it, which flatters it; the "
-        f"{len(best.frames.arms)} combinations were chosen before their runs."
+        f"{len(rivals)} by the very runs that measure it, which flatters it; the arms of "
+        f"`{best.sweep}` were chosen before theirs."
     )
+
+
+def _comparable(arm: Arm, other: Arm) -> bool:
+    """Whether they were trained and judged on as much."""
+    scale = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
+    return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
 
 
 def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
