@@ -228,7 +228,8 @@ def print_plan(out: Console, plan: Preview) -> None:
     for sweep in plan.decided:
         for choice in sweep.expanded():
             predicted = _percent(choice.predicted or math.nan)
-            out.print(escape(f"{sweep.sweep} {choice.label}: predicted val accuracy {predicted}"))
+            line = f"{sweep.sweep} {choice.label}: predicted val accuracy {predicted}"
+            out.print(escape(line), soft_wrap=True)
     out.print(escape(_totals(plan)), soft_wrap=True)
 
 
