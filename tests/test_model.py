@@ -82,3 +82,18 @@ def test_dropout_has_a_generator_of_its_own():
         masks.append(dropout(torch.ones(100)))
     assert torch.equal(*masks)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("pooling", "norm"), VARIANTS)
+def test_gradients_come_in_the_layout_of_the_images(pooling, norm):
+    """From the linear layers too: kernels that meet two layouts at once are slow."""
+    network = FashionCNN(conv_channels=(4, 6), use_pooling=pooling, use_batch_norm=norm)
+    network.to(memory_format=torch.channels_last)
+    layouts = []
+    network.blocks[-1].register_full_backward_hook(
+        lambda _, __, gradients: layouts.append(
+            gradients[0].is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+    network(torch.randn(2, 1, 28, 28)).sum().backward()
+    assert layouts == [True]
