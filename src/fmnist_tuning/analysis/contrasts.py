@@ -10,7 +10,7 @@ from functools import cache
 from typing import Final, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 CONFIDENCE: Final = 0.95
 POWER: Final = 0.8
@@ -130,7 +130,7 @@ def contrast(
         difference=difference,
         low=difference - half,
         high=difference + half,
-        p=float(2 * stats.t.sf(abs(difference) / error, freedom)),
+        p=float(2 * special.stdtr(freedom, -abs(difference) / error)),
         seeds=seeds,
         deviation=deviation,
         method=method,  # type: ignore[arg-type]
@@ -209,9 +209,9 @@ def seeds_needed(found: Contrast, margin: float) -> int | None:
 @cache
 def _detectable(seeds: int) -> float:
     """The difference that so many seeds see with the wanted power, in standard deviations."""
-    return float((_t(seeds - 1) + stats.t.ppf(POWER, seeds - 1)) / math.sqrt(seeds))
+    return float((_t(seeds - 1) + special.stdtrit(seeds - 1, POWER)) / math.sqrt(seeds))
 
 
 @cache
 def _t(freedom: float) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
