@@ -5,10 +5,11 @@ from conftest import ROOT
 
 from fmnist_tuning.config import RunConfig, load_sweeps
 from fmnist_tuning.planning import (
+    PASSES,
     estimate_seconds,
     fingerprint,
+    forward_cost,
     make_plan,
-    multiply_adds,
     parameter_count,
 )
 
@@ -95,9 +96,10 @@ def test_published_parameter_counts():
     assert parameter_count(RunConfig(use_pooling=False)) == 6_442_954
 
 
-def test_arithmetic_of_the_base_network():
-    """28²·9·32 and 14²·9·32·64 in the convolutions, 3136·128 and 128·10 in the linear layers."""
-    assert multiply_adds(RunConfig()) == 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 3136 * 128 + 1280
+def test_what_an_image_costs():
+    """28²·9·32 and 14²·9·32·64 in the convolutions, whose values weigh, and the linear layers."""
+    arithmetic = 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 3136 * 128 + 1280
+    assert forward_cost(RunConfig()) == arithmetic + PASSES * (28**2 * 32 + 14**2 * 64)
 
 
 def test_estimates_scale_with_the_work():

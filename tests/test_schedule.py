@@ -5,7 +5,7 @@ import pytest
 
 from fmnist_tuning.config import RunConfig, SweepConfig
 from fmnist_tuning.execution.schedule import Schedule
-from fmnist_tuning.planning import multiply_adds, runs_of
+from fmnist_tuning.planning import forward_cost, runs_of
 
 
 def runs(*arms):
@@ -22,7 +22,7 @@ def simulate(trainings, workers, *, in_turns=True, pace=None):
         When the last run ended, and what each worker did: `(run's name, epochs)` in turn.
     """
     schedule = Schedule(trainings, workers, in_turns=in_turns)
-    pace = pace or {run.arm.name: multiply_adds(run.config) for run in trainings}
+    pace = pace or {run.arm.name: forward_cost(run.config) for run in trainings}
     done = dict.fromkeys(pace, 0)
     diaries = [[] for _ in range(workers)]
     idle, clock, at_work = list(range(workers)), 0.0, []
@@ -42,7 +42,7 @@ def simulate(trainings, workers, *, in_turns=True, pace=None):
     return clock, diaries
 
 
-BASE = multiply_adds(RunConfig())
+BASE = forward_cost(RunConfig())
 
 
 def test_five_equal_runs_on_two_workers():
@@ -64,7 +64,7 @@ def test_within_an_epoch_of_the_least_time(count, workers, depths):
         for number, depth in zip(range(count), itertools.cycle(depths), strict=False)
     ]
     trainings = runs(*arms)
-    epochs = [multiply_adds(run.config) for run in trainings]
+    epochs = [forward_cost(run.config) for run in trainings]
     least = max(20 * sum(epochs) / workers, 20 * max(epochs))
     assert least <= simulate(trainings, workers)[0] <= least + max(epochs)
 

@@ -23,6 +23,12 @@ _LATER_SETTINGS: Final = {"precision": "float32"}
 
 CLASSES: Final = 10
 
+PASSES: Final = 100
+"""What a value that a convolution gives costs beside its arithmetic, in multiplications with
+addition: it is normalised, rectified and pooled, and each of these passes waits for memory. Fitted
+to trainings of one to three blocks, and of two without pooling, on two cores.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
@@ -104,12 +110,12 @@ def parameter_count(config: RunConfig) -> int:
     return count + sum(a * b + b for a, b in itertools.pairwise(widths))
 
 
-def multiply_adds(config: RunConfig) -> int:
-    """Multiplications with addition that one image costs on its way forward."""
+def forward_cost(config: RunConfig) -> int:
+    """What one image costs on its way forward, in multiplications with addition."""
     inputs = (1, *config.conv_channels)
     cost, size = 0, IMAGE_SIZE
     for before, after in zip(inputs, config.conv_channels, strict=False):
-        cost += size**2 * before * after * config.kernel_size**2
+        cost += size**2 * after * (before * config.kernel_size**2 + PASSES)
         size = size // 2 if config.use_pooling else size
     widths = (_flat_features(config), *config.fc_units, CLASSES)
     return cost + sum(a * b for a, b in itertools.pairwise(widths))
@@ -119,7 +125,7 @@ def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float
     """About how long a training will take, judged by earlier ones on the same kind of device.
 
     Runs of the same network decide where there are some, else all of them in proportion to the
-    arithmetic they did.
+    work they did.
 
     Args:
         config: The run to come.
@@ -128,19 +134,19 @@ def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float
     Returns:
         Seconds, or None where there is no history.
     """
-    paces = [(multiply_adds(past), seconds / work(past)) for past, seconds in history]
-    same = [pace for cost, pace in paces if cost == multiply_adds(config)]
+    paces = [(forward_cost(past), seconds / work(past)) for past, seconds in history]
+    same = [pace for cost, pace in paces if cost == forward_cost(config)]
     pace = median(same or [pace for _, pace in paces]) if paces else math.nan
     return None if math.isnan(pace) else pace * work(config)
 
 
 def work(config: RunConfig, *, after: int = 0) -> int:
-    """Multiplications with addition that a training costs, once so many epochs are behind it."""
+    """What a training costs, as of `forward_cost`, once so many epochs are behind it."""
     # A backward pass costs about twice its forward pass; the training set is seen once more
     # at the end.
     epochs = config.epochs - after
     images = epochs * (3 * config.train_size + config.val_size) + config.train_size
-    return images * multiply_adds(config)
+    return images * forward_cost(config)
 
 
 def _flat_features(config: RunConfig) -> int:
