@@ -255,11 +255,11 @@ def measured(tmp_path_factory):
 
 
 def test_no_file_explodes(measured):
-    """A fraction of a second each, and 200 MB for all of them together."""
+    """Seconds of processor time at most, where it could be hours; and 200 MB for all together."""
     found, megabytes = measured
     assert megabytes < 200
     assert len(found) == len(BOMBS)
-    slow = {name: seconds for name, (_, seconds) in found.items() if seconds > 1}
+    slow = {name: seconds for name, (_, seconds) in found.items() if seconds > 5}
     assert not slow
 
 

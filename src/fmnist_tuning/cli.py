@@ -1,5 +1,7 @@
 """The command line: parse, call, print. What a command needs is imported when it runs."""
 
+import atexit
+import gc
 import json
 import signal
 import sys
@@ -398,6 +400,7 @@ def import_(
 
 def main() -> None:
     """The console script: one line and an exit code for whatever a user can act on."""
+    atexit.register(_leave_at_once)
     for interrupting in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupting, _interrupt)
     try:
@@ -408,6 +411,15 @@ def main() -> None:
     except Interrupted as interruption:
         typer.echo("interrupted; the same command goes on with what is left", err=True)
         sys.exit(interruption.exit_code)
+
+
+def _leave_at_once() -> None:
+    """Spare Python its last garbage collection: to take MLflow apart, it needs a second.
+
+    Not with torch, whose bindings take what is left for a leak, and say so.
+    """
+    if "torch" not in sys.modules:
+        gc.freeze()
 
 
 def _say(text: object, *, err: bool = False, nl: bool = True) -> None:
