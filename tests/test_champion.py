@@ -138,6 +138,7 @@ def test_the_runs_are_left_as_they_were(crowned, champion, client):
     assert [Path(plot).name.split("_", 2)[2] for plot in plots] == ["confusion.png", "mistakes.png"]
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gets_the_logged_accuracy(crowned, champion):
     """With MLflow alone, on every test image: exactly."""
     folder, _, _ = crowned
@@ -197,6 +198,7 @@ def weights_of(client, run) -> Path:
     return Path(client.download_artifacts(run.info.run_id, "weights.pt"))
 
 
+@pytest.mark.slow
 def test_an_imported_study_has_no_networks(imported, client, champion):
     """It says so and what to do; the champion's own file, shown to be that, will do."""
     done = imported("champion")

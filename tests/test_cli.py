@@ -64,6 +64,7 @@ def test_a_device_that_is_not_there(fmnist_here, sweep_file):
     assert "--device cpu trains without one" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 def test_what_a_person_sees_off_a_terminal(fmnist, sweep_file):
     """Facts, one plain line an epoch, where to look next; the table alone on stdout."""

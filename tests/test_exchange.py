@@ -52,6 +52,7 @@ def test_through_a_server(fmnist_here, original, tmp_path):
         assert exported(fmnist_here, address) == original.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 def test_results_figures_and_journal_are_the_same(fmnist_here, original, tmp_path):
     """Byte for byte, but for MLflow's run ids in the CSV."""

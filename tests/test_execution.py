@@ -143,6 +143,7 @@ def test_alone_or_side_by_side_the_same_numbers(go, sweep_file):
     assert accuracies(alone) == accuracies(beside)
 
 
+@pytest.mark.slow
 def test_the_last_runs_take_turns(go, study, sweep_file):
     """Of three runs on two workers none waits for another's end, and the numbers are the same."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
@@ -163,6 +164,7 @@ def test_the_last_runs_take_turns(go, study, sweep_file):
     assert accuracies(alone) == accuracies(beside)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
     """A worker ended by kill -9: one FAILED run, and a new worker for the rest."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
@@ -186,6 +188,7 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
     assert statuses(study)["dropout_rate=0.0 seed=0"] == "FAILED"
 
 
+@pytest.mark.slow
 def test_the_server_of_the_workers_dies(go, study, tiny_data, sweep_file):
     """Those that it has started go on, and another one starts the next."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
@@ -210,6 +213,7 @@ def test_a_plan_on_a_gpu(go, study, sweep_file):
     assert {run.device for run in study.finished_runs().values()} == {"cuda"}
 
 
+@pytest.mark.slow
 def test_the_parent_needs_no_torch(fmnist, sweep_file):
     """Nor two seconds to import it: what workers send is plain."""
     runner = sweep_file(
@@ -235,6 +239,7 @@ def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption):
     """Ctrl-C and SIGTERM: exit code 130, one line, nothing RUNNING, and the rest can go on."""

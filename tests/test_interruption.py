@@ -204,6 +204,7 @@ def test_a_worker_that_died_is_no_loss(events, study, unbroken):
     assert_whole(study, unbroken)
 
 
+@pytest.mark.slow
 def test_paused_runs_go_on(events, study, sweep_file, tiny_data):
     """Broken off while three take turns on two workers: all three go on, to the same numbers."""
     text = SWEEP.replace("0.5]", "0.5, 0.9]")
@@ -292,6 +293,7 @@ def arguments(path, epochs=4, jobs=1):
     return ["run", path, *settings, f"--jobs={jobs}", "--experiment=study"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_twice(start_fmnist, sweep_file, study, interruption):
     """The second one does not wait for anything, and leaves no process behind."""

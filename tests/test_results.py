@@ -113,6 +113,7 @@ def test_results_as_csv(fmnist_here):
     assert 0 < float(rows[0]["final_val_accuracy"]) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("study")
 def test_plot_draws_the_journals_figures(fmnist, tmp_path, study):
     """Into visualizations/, and onto each sweep's run in MLflow."""

@@ -205,6 +205,7 @@ def test_names_that_would_climb_out_of_their_folder(migrated):
     assert place == (migrated.parent / "mlruns/______x").as_uri()
 
 
+@pytest.mark.slow
 def test_the_store_by_environment_and_by_option(tmp_path, monkeypatch):
     """The option, then the environment, then MLflow's default."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/env.db")
@@ -234,6 +235,7 @@ def test_where_to_look(tmp_path, monkeypatch):
     assert Study("c", "http://h:1/", "s", "7").browse_hint().startswith("open http://h:1/#/exper")
 
 
+@pytest.mark.slow
 def test_fmnist_run_on_every_store(fmnist, fmnist_here, sweep_file, store):
     """The whole command on each kind of store; the second time it trains nothing."""
     sweep = sweep_file(TWO_ARMS)
