@@ -26,7 +26,7 @@ CLASSES: Final = 10
 PASSES: Final = 200
 """What a value that a convolution gives costs beside its arithmetic, in multiplications with
 addition: it is normalised, rectified and pooled, and each of these passes waits for memory. Fitted
-to trainings of one to three blocks, and of two without pooling, on two cores.
+to trainings of one to three blocks on two cores; without pooling they take a third longer still.
 """
 
 
