@@ -5,7 +5,7 @@ from conftest import ROOT
 
 from fmnist_tuning.config import RunConfig, load_sweeps
 from fmnist_tuning.planning import (
-    PASSES,
+    VALUE_COST,
     estimate_seconds,
     fingerprint,
     forward_cost,
@@ -99,7 +99,14 @@ def test_published_parameter_counts():
 def test_what_an_image_costs():
     """28²·9·32 and 14²·9·32·64 in the convolutions, whose values weigh, and the linear layers."""
     arithmetic = 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 3136 * 128 + 1280
-    assert forward_cost(RunConfig()) == arithmetic + PASSES * (28**2 * 32 + 14**2 * 64)
+    assert forward_cost(RunConfig()) == arithmetic + VALUE_COST * (28**2 * 32 + 14**2 * 64)
+
+
+@pytest.mark.parametrize(("depth", "measured"), [(1, 0.59), (3, 1.40)])
+def test_costs_are_in_proportion_to_measured_times(depth, measured):
+    """Within 15 %: a network that is taken for less work than it is would be begun too late."""
+    ratio = forward_cost(RunConfig(num_conv_layers=depth)) / forward_cost(RunConfig())
+    assert ratio == pytest.approx(measured, rel=0.15)
 
 
 def test_estimates_scale_with_the_work():

@@ -16,7 +16,7 @@ def runs(*arms):
 
 
 def simulate(trainings, workers, *, in_turns=True, pace=None):
-    """Train on paper, where an epoch takes as long as its arithmetic, or as `pace` says.
+    """Train on paper, where an epoch takes as long as its cost says, or as `pace` says.
 
     Returns:
         When the last run ended, and what each worker did: `(run's name, epochs)` in turn.
@@ -70,7 +70,7 @@ def test_within_an_epoch_of_the_least_time(count, workers, depths):
 
 
 def test_the_longest_runs_go_first():
-    """By their arithmetic; equal ones keep their order."""
+    """By their cost; equal ones keep their order."""
     four = runs({"epochs": 2}, {}, {"use_pooling": False}, {"dropout_rate": 0.1})
     assert [run.arm.name for run in Schedule(four, 2, in_turns=True).waiting()] == list("cbda")
 
@@ -100,7 +100,7 @@ def test_what_another_command_trains_counts_for_nothing():
 
 
 def test_a_wrong_estimate_costs_little():
-    """A run twice as slow as its arithmetic says is met by shorter turns of the others."""
+    """A run twice as slow as its cost says is met by shorter turns of the others."""
     five = runs(*({"dropout_rate": rate / 10} for rate in range(5)))
     pace = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 2.0}
     assert simulate(five, 2, pace=pace)[0] <= 35

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 Path = tuple[str | int, ...]
 
 _SHOWN_CHARACTERS = 80
+_WORD: Final = re.compile(r"\w{1,80}", re.ASCII)
 
 # Where pydantic speaks of JSON or of Python.
 _ALLOWED: Final = {
@@ -46,7 +47,7 @@ def dotted(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
             continue
-        key = part if re.fullmatch(r"\w{1,80}", part, re.ASCII) else shown(part)
+        key = part if _WORD.fullmatch(part) else shown(part)
         text += f".{key}" if text else key
     return text
 
@@ -96,7 +97,7 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
         if detail["type"] == "problems":
             found += [problem.under(*path) for problem in detail["ctx"]["problems"]]
         else:
-            found.append(Problem(path, _sentence(detail, _keys_at(model, path[:-1]))))
+            found.append(Problem(path, _sentence(detail, model, path)))
     return list(dict.fromkeys(found))
 
 
@@ -106,10 +107,11 @@ def first_problem(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{dotted(first.path)}: {first.text}" if first.path else first.text
 
 
-def _sentence(detail: ErrorDetails, keys: Iterable[str]) -> str:
+def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
     value = detail["input"]
     match detail["type"]:
         case "extra_forbidden":
+            keys = _keys_at(model, path[:-1])
             return f"unknown key{nearest(str(detail['loc'][-1]), keys)}"
         case "missing":
             return "missing, and needed"
