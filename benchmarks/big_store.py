@@ -12,9 +12,10 @@ import time
 import uuid
 from pathlib import Path
 
-from fmnist_tuning.config import Figure, SweepConfig
-from fmnist_tuning.planning import parameter_count, runs_of
-from fmnist_tuning.tracking import Study
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.sweeps.runs import parameter_count, runs_of
+from fmnist_tuning.sweeps.sweep import Figure, Sweep
 
 DIGEST = "0123456789abcdef"
 ARMS, SEEDS, EPOCHS = 5, 10, 10
@@ -47,10 +48,10 @@ COMMANDS = (
 )
 
 
-def make_sweeps(runs: int) -> list[SweepConfig]:
+def make_sweeps(runs: int) -> list[Sweep]:
     """Sweeps of 50 runs each."""
     return [
-        SweepConfig(
+        Sweep(
             sweep=f"sweep{number:04}",
             title=f"Sweep {number}",
             grid={"dropout_rate": [0.0, 0.2, 0.3, 0.5, 0.7]},
@@ -62,7 +63,7 @@ def make_sweeps(runs: int) -> list[SweepConfig]:
     ]
 
 
-def fill(sweeps: list[SweepConfig]) -> None:
+def fill(sweeps: list[Sweep]) -> None:
     """Write the sweeps by the program's own door, and their runs past it."""
     study = Study.open()
     rows: dict[str, list[tuple[object, ...]]] = {
@@ -70,7 +71,7 @@ def fill(sweeps: list[SweepConfig]) -> None:
     }
     rng, now = random.Random(0), 1_700_000_000_000
     for sweep in sweeps:
-        study.begin_sweep(sweep, DIGEST)
+        Tracker(study).begin_sweep(sweep, DIGEST)
         for run in runs_of(sweep, DIGEST):
             run_id = uuid.uuid4().hex
             own = (run_id, run.name, "LOCAL", "fmnist run", "", "me", "FINISHED", now, now + 1_000)
@@ -81,7 +82,7 @@ def fill(sweeps: list[SweepConfig]) -> None:
             tags = {
                 "fmnist.kind": "run",
                 "fmnist.fingerprint": run.fingerprint,
-                "fmnist.sweeps": sweep.sweep,
+                "fmnist.sweeps": sweep.id,
                 "fmnist.data": DIGEST,
                 "fmnist.device": "cpu",
                 "mlflow.runName": run.name,

@@ -28,9 +28,10 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from fmnist_tuning.config import SweepConfig, load_sweeps
-from fmnist_tuning.data import find
-from fmnist_tuning.tracking import Study
+from fmnist_tuning.data.files import find
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.reading import load_sweeps
+from fmnist_tuning.sweeps.sweep import Sweep
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "configs"
@@ -124,13 +125,13 @@ def torchvision_root(folder: Path, data: Path) -> Path:
     return folder
 
 
-def arms_of(sweeps: list[SweepConfig]) -> list[dict[str, object]]:
+def arms_of(sweeps: list[Sweep]) -> list[dict[str, object]]:
     """Every arm as the plain script takes it; three of the best guess for a combination."""
     arms: list[dict[str, object]] = []
     for sweep in sweeps:
-        if sweep.undecided:
+        if sweep.pending:
             arms += [{"num_conv_layers": 3, "dropout_rate": rate} for rate in (0.2, 0.3, 0.5)]
-        for arm in sweep.expanded():
+        for arm in sweep.arms:
             arms.append({key: getattr(arm.config, key) for key in SWEPT})
     return arms
 

@@ -9,7 +9,8 @@ from itertools import product
 
 import numpy as np
 
-from fmnist_tuning.analysis import contrast, judge
+from fmnist_tuning.analysis.contrasts import contrast
+from fmnist_tuning.analysis.verdicts import judge
 
 DEVIATION = 0.0027  # of repeats of one configuration, a fraction: 0.27 percentage points
 IMAGES = 10_000  # accuracies are counts of so many

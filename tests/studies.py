@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmnist_tuning.analysis import CURVES, SweepFrames, build_frames
-from fmnist_tuning.config import RunConfig, SweepConfig, load_sweeps
-from fmnist_tuning.planning import PlannedRun, parameter_count, runs_of
-from fmnist_tuning.records import EpochMetrics, RunOutcome
+from fmnist_tuning.analysis.frames import SweepFrames, build_frames
+from fmnist_tuning.metrics import CURVES, EpochMetrics, RunOutcome
+from fmnist_tuning.sweeps.reading import load_sweeps
+from fmnist_tuning.sweeps.runs import PlannedRun, parameter_count, runs_of
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.sweeps.sweep import Sweep
 
 EPOCHS = 3
 DIGEST = "0123456789abcdef"
@@ -57,7 +59,7 @@ def outcome_of(config: RunConfig, accuracy: float) -> RunOutcome:
     )
 
 
-def sweep_of(text: str, folder: Path) -> SweepConfig:
+def sweep_of(text: str, folder: Path) -> Sweep:
     """A sweep from YAML."""
     path = folder / "sweep.yaml"
     path.write_text(text, encoding="utf-8")
@@ -66,7 +68,7 @@ def sweep_of(text: str, folder: Path) -> SweepConfig:
 
 
 def frames_of(
-    sweep: SweepConfig,
+    sweep: Sweep,
     accuracy: Accuracy = plausible,
     *,
     keep: Callable[[PlannedRun], bool] = lambda _: True,
@@ -94,26 +96,27 @@ def frames_of(
 
 
 def write_study(
-    sweeps: Sequence[SweepConfig],
+    sweeps: Sequence[Sweep],
     uri: str,
     accuracy: Accuracy = plausible,
     *,
     keep: Callable[[PlannedRun], bool] = lambda _: True,
 ) -> None:
     """The same into a real store, through the program's own door."""
-    from fmnist_tuning.tracking import Study
+    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.store.tracker import Tracker
 
     study = Study.open(tracking_uri=uri)
-    written = set(study.finished_runs())
+    tracker, written = Tracker(study), set(study.finished_runs())
     for sweep in sweeps:
-        sweep_run = study.begin_sweep(sweep, DIGEST)
+        sweep_run = tracker.begin_sweep(sweep, DIGEST)
         for run in filter(keep, runs_of(sweep, DIGEST)):
             if run.fingerprint in written:
                 continue
             written.add(run.fingerprint)
-            run_id = study.start_run(
+            run_id = tracker.start_run(
                 run.name,
-                sweeps=[sweep.sweep],
+                sweeps=[sweep.id],
                 fingerprint=run.fingerprint,
                 params=run.config.params(),
                 tags={
@@ -127,6 +130,6 @@ def write_study(
             )
             reached = accuracy(run.config)
             for epoch in epochs_of(reached):
-                study.log_epoch(run_id, epoch)
-            study.finish_run(run_id, outcome_of(run.config, reached))
-        study.end_run(sweep_run, "FINISHED")
+                tracker.log_epoch(run_id, epoch)
+            tracker.finish_run(run_id, outcome_of(run.config, reached).metrics())
+        tracker.end_run(sweep_run, "FINISHED")

@@ -5,19 +5,13 @@ import math
 import pytest
 from studies import frames_of, sweep_of
 
-from fmnist_tuning.analysis import (
-    Summary,
-    compare,
-    confounds,
-    contrast,
-    factorial_effects,
-    judge_claims,
-    standings,
-    summary,
-    told_apart,
-)
+from fmnist_tuning.analysis.best import standings
+from fmnist_tuning.analysis.contrasts import contrast
+from fmnist_tuning.analysis.effects import confounds, factorial_effects
+from fmnist_tuning.analysis.frames import Summary, summary
+from fmnist_tuning.analysis.verdicts import compare, judge_claims, told_apart
 from fmnist_tuning.metrics import METRICS
-from fmnist_tuning.wording import difference, spread
+from fmnist_tuning.report.wording import spread, worded_difference
 
 ACCURACY = "final_val_accuracy"
 DROPOUT = """
@@ -87,7 +81,7 @@ def test_what_stands_beside_a_value_has_its_unit():
     assert spread(seconds, Summary(204.0, 9.0, 182.0, 226.0, 3)) == "3.4 ± 0.1 min"
     assert spread(seconds, Summary(23.25, 0.5, 22.0, 24.5, 3)) == "23.2 ± 0.5 s"
     found = contrast({0: 200.0, 1: 230.0, 2: 260.0}, {0: 100.0, 1: 170.0, 2: 150.0})
-    assert difference(seconds, found) == "+1.5 min (95 % interval +0.4 to +2.6, 3 seeds)"
+    assert worded_difference(seconds, found) == "+1.5 min (95 % interval +0.4 to +2.6, 3 seeds)"
 
 
 def test_a_claim_over_several_arms(tmp_path):
@@ -138,7 +132,7 @@ def test_the_best_arm_and_its_equals(tmp_path):
     """Marked apart from what is certainly worse."""
     levels = {0.0: 0.9190, 0.3: 0.9191, 0.7: 0.89}
     frames = frames_of(sweep_of(DROPOUT, tmp_path), by_dropout(levels))
-    places = standings(frames, ACCURACY)
+    places = standings(frames, ACCURACY, {})
     assert places["dropout_rate=0.3"].best
     assert places["dropout_rate=0.0"].tied
     assert not places["dropout_rate=0.7"].tied
@@ -147,13 +141,13 @@ def test_the_best_arm_and_its_equals(tmp_path):
 def test_with_one_seed_all_are_equals(tmp_path):
     """Nothing can be told apart from the best."""
     frames = frames_of(sweep_of(DROPOUT, tmp_path), keep=lambda run: run.config.seed == 0)
-    assert [place.tied for place in standings(frames, ACCURACY).values()].count(True) == 2
+    assert [place.tied for place in standings(frames, ACCURACY, {}).values()].count(True) == 2
 
 
 def test_smaller_is_better_for_losses(tmp_path):
     """The metric knows its direction."""
     frames = frames_of(sweep_of(DROPOUT, tmp_path))
-    assert standings(frames, "overfitting_gap")["dropout_rate=0.7"].best
+    assert standings(frames, "overfitting_gap", {})["dropout_rate=0.7"].best
 
 
 def test_answers_agree_with_the_claims(tmp_path):
@@ -174,7 +168,7 @@ def test_answers_agree_with_the_claims(tmp_path):
         frames = frames_of(sweep_of(text, tmp_path), accuracy)
         for claim, verdict in judge_claims(frames, {}):
             asked = compare(frames, claim.versus, claim.arm, ACCURACY)
-            certain = told_apart(frames, ACCURACY, [asked])[0]
+            certain = told_apart(frames, [asked], {})[0]
             assert certain == (verdict.p_adjusted < 0.05)
 
 

@@ -11,9 +11,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fmnist_tuning.config import RunConfig, load_sweeps, parse_overrides, parse_seeds
 from fmnist_tuning.errors import ConfigError, DataError, FmnistError
-from fmnist_tuning.planning import Plan, make_plan
+from fmnist_tuning.report.figures.kinds import axes_by_kind
+from fmnist_tuning.sweeps.plan import Plan, make_plan
+from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
+from fmnist_tuning.sweeps.settings import RunConfig
 
 # Examples are drawn anew by every developer; a slow machine fails none of them.
 FUZZED = settings(
@@ -29,7 +31,8 @@ def planned(
     """What comes of a file, as in the command line."""
     try:
         own = None if seeds is None else parse_seeds(seeds)
-        return make_plan(load_sweeps([path], parse_overrides(assignments), own), "digest")
+        sweeps = load_sweeps([path], parse_overrides(assignments), own, figures=axes_by_kind())
+        return make_plan(sweeps, "digest", finished={}, stored={})
     except FmnistError as error:
         return error
 
@@ -39,7 +42,7 @@ def is_sound(result: Plan | FmnistError) -> bool:
     if isinstance(result, FmnistError):
         first = str(result).splitlines()[0]
         return first.endswith("nothing was trained:") and len(str(result)) < 50_000
-    configs = [run.config for run in result.runs[:20]]
+    configs = [row.run.config for row in result.rows[:20]]
     return all(RunConfig.from_params(config.params()) == config for config in configs)
 
 
@@ -179,7 +182,7 @@ def test_any_seeds(tmp_path, text):
     file = tmp_path / "sweep.yaml"
     file.write_text("sweep: one\ntitle: One\ngrid: {dropout_rate: [0.1]}\n")
     result = planned(file, seeds=text)
-    assert isinstance(result, FmnistError) or 1 <= len(result.runs) <= 1_000
+    assert isinstance(result, FmnistError) or 1 <= len(result.rows) <= 1_000
 
 
 # --- what must hold for ever, in one process whose memory and time are measured -------------------
@@ -226,15 +229,15 @@ BOMBS = {
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-from fmnist_tuning.config import load_sweeps
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.planning import make_plan
+from fmnist_tuning.sweeps.plan import make_plan
+from fmnist_tuning.sweeps.reading import load_sweeps
 usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
 found, before = {}, usage().ru_maxrss
 for path in sorted(Path(sys.argv[1]).iterdir()):
     begun = time.process_time()
     try:
-        made = len(make_plan(load_sweeps([path]), "digest").runs)
+        made = len(make_plan(load_sweeps([path]), "digest", finished={}, stored={}).rows)
     except FmnistError as error:
         made = str(error)
     found[path.name] = made, time.process_time() - begun
@@ -315,7 +318,7 @@ def test_links(tmp_path):
     """One to a file is a file; one to itself, or to nothing, is none."""
     (tmp_path / "real").write_text(GRID)
     (tmp_path / "link.yaml").symlink_to("real")
-    assert load_sweeps([tmp_path / "link.yaml"])[0].sweep == "one"
+    assert load_sweeps([tmp_path / "link.yaml"])[0].id == "one"
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "gone").symlink_to("nowhere")
     assert told(tmp_path / "gone") == [f"{tmp_path}/gone: no such file; allowed: link.yaml"]
@@ -343,7 +346,7 @@ def test_an_unreadable_file():
 def test_texts_of_every_editor(tmp_path, codec, line_end):
     """With a byte-order mark and without, whatever ends a line."""
     (tmp_path / "s.yaml").write_bytes(GRID.replace("\n", line_end).encode(codec))
-    assert load_sweeps([tmp_path / "s.yaml"])[0].sweep == "one"
+    assert load_sweeps([tmp_path / "s.yaml"])[0].id == "one"
 
 
 @pytest.mark.parametrize(
@@ -368,7 +371,7 @@ def test_files_that_are_no_text(tmp_path, content, reason):
 
 
 def test_a_data_folder_that_no_folder_can_be():
-    from fmnist_tuning.data import find
+    from fmnist_tuning.data.files import find
 
     with pytest.raises(DataError, match="cannot be read: File name too long"):
         find(Path("x" * 5_000))

@@ -38,17 +38,17 @@ def page(address: str, profile: Path) -> str:
 @pytest.mark.usefixtures("migrated")
 def test_mlflow_ui_shows_the_runs_and_their_curves(tmp_path):
     """`mlflow ui` in the project's folder, and the page that `fmnist run` tells to open."""
-    from fmnist_tuning.tracking import Study
+    from fmnist_tuning.store.study import Study
 
-    sweep = next(sweep for sweep in sweeps() if sweep.sweep == "exp1_dropout")
+    sweep = next(sweep for sweep in sweeps() if sweep.id == "exp1_dropout")
     write_study([sweep], f"sqlite:///{tmp_path}/mlflow.db")
     hint = Study.existing().browse_hint()
     with mlflow_server(tmp_path, command="ui") as address:
         shown = page(address + hint.partition("http://127.0.0.1:5000")[2], tmp_path / "profile")
-    for arm in sweep.expanded():
+    for arm in sweep.arms:
         assert f"{arm.label} seed=0" in shown
     for metric in ("val_accuracy", "train_loss", "final_val_accuracy"):
         assert metric in shown
     lines = re.findall(r'<path class="js-line" d="(M[^"]*)"', shown)
     curves = [line for line in lines if "L" in line]  # from a point to another
-    assert len(curves) >= len(sweep.expanded())
+    assert len(curves) >= len(sweep.arms)

@@ -14,8 +14,8 @@ import pytest
 from conftest import TEST_COUNT, TINY_RUN, tiny_images
 from PIL import Image
 
-from fmnist_tuning.analysis import Scores
 from fmnist_tuning.errors import WeightsError
+from fmnist_tuning.report.figures.garments import Scores
 
 SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.0, 0.4]}\nseeds: [0, 1]\n"
 COMBINED = "sweep: two\ntitle: Two\ncombine: {from: [one], top: 2}\nseeds: [1000, 1001]\n"
@@ -265,7 +265,7 @@ def test_a_holdout_is_scored_on_the_test_set(fmnist_here, sweep_file, tiny_data)
 
 def test_weights_that_hold_code_are_not_run(tmp_path):
     """Only tensors are loaded."""
-    from fmnist_tuning.training import unpack_weights
+    from fmnist_tuning.training.classifier import unpack_weights
 
     marker = tmp_path / "ran"
     torch = pytest.importorskip("torch")
@@ -368,7 +368,7 @@ def test_the_figures_say_what_is_taken_for_what():
     from matplotlib.text import Text
 
     from fmnist_tuning.data.files import CLASS_NAMES
-    from fmnist_tuning.figures import draw_confusion, draw_mistakes
+    from fmnist_tuning.report.figures.garments import draw_confusion, draw_mistakes
 
     def texts(figure) -> list[str]:
         return [text.get_text() for text in figure.findobj(Text)]

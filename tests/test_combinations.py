@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import pytest
 from studies import sweep_of
 
-from fmnist_tuning.analysis import predict_combinations
 from fmnist_tuning.errors import ConfigError
-from fmnist_tuning.execution.combining import decide
-from fmnist_tuning.planning import runs_of
+from fmnist_tuning.sweeps.combine import choose_arms, rank_combinations
+from fmnist_tuning.sweeps.runs import runs_of
 
 
 def additive(run):
@@ -22,7 +21,7 @@ ONE_AT_A_TIME = [BASE, BASE | {"rate": 0.5}, BASE | {"norm": False}, BASE | {"de
 
 def test_main_effects_add_up():
     """From runs that vary one setting at a time, every combination is predicted exactly."""
-    ranked = predict_combinations(ONE_AT_A_TIME, [additive(r) for r in ONE_AT_A_TIME], LEVELS, [])
+    ranked = rank_combinations(ONE_AT_A_TIME, [additive(r) for r in ONE_AT_A_TIME], LEVELS, [])
     assert len(ranked) == 8
     for combination, predicted in ranked:
         assert predicted == pytest.approx(additive(combination))
@@ -35,7 +34,7 @@ def test_an_interaction_that_was_crossed_is_used():
     """0.5 is bad only without norm: the additive model would blame both."""
     runs = [*ONE_AT_A_TIME, BASE | {"rate": 0.5, "norm": False}]
     response = [additive(run) - 0.2 * (run["rate"] == 0.5 and not run["norm"]) for run in runs]
-    predicted = predict_combinations(runs, response, LEVELS, [("rate", "norm")])
+    predicted = rank_combinations(runs, response, LEVELS, [("rate", "norm")])
     for combination, value in predicted:
         worse = 0.2 * (combination["rate"] == 0.5 and not combination["norm"])
         assert value == pytest.approx(additive(combination) - worse)
@@ -44,8 +43,8 @@ def test_an_interaction_that_was_crossed_is_used():
 def test_an_interaction_that_was_not_crossed_is_zero():
     """What no run can tell is not invented."""
     response = [additive(run) for run in ONE_AT_A_TIME]
-    with_pair = predict_combinations(ONE_AT_A_TIME, response, LEVELS, [("rate", "norm")])
-    without = predict_combinations(ONE_AT_A_TIME, response, LEVELS, [])
+    with_pair = rank_combinations(ONE_AT_A_TIME, response, LEVELS, [("rate", "norm")])
+    without = rank_combinations(ONE_AT_A_TIME, response, LEVELS, [])
     assert [c for c, _ in with_pair] == [c for c, _ in without]
     assert [v for _, v in with_pair] == pytest.approx([v for _, v in without])
 
@@ -54,7 +53,7 @@ def test_several_seeds_are_averaged():
     """Each run is one observation."""
     runs = [run for run in ONE_AT_A_TIME for _ in range(2)]
     response = [additive(run) + noise for run in ONE_AT_A_TIME for noise in (-0.01, 0.01)]
-    for combination, value in predict_combinations(runs, response, LEVELS, []):
+    for combination, value in rank_combinations(runs, response, LEVELS, []):
         assert value == pytest.approx(additive(combination))
 
 
@@ -75,8 +74,10 @@ def test_a_bound_on_the_parameters(tmp_path, bound, pooling):
     """What is larger is not chosen, however much it promises."""
     source, finished = source_and_runs(tmp_path)
     text = f"sweep: two\ntitle: T\ncombine: {{from: [one], top: 1, {bound}}}\nseeds: [7]\n"
-    decided = decide(sweep_of(text, tmp_path), [source], finished, "data")
-    (arm,) = decided.expanded()
+    chosen = choose_arms(
+        sweep_of(text, tmp_path), [source], {"one": runs_of(source, "data")}, finished
+    )
+    (arm,) = chosen.arms
     assert arm.config.use_pooling is pooling
 
 
@@ -85,4 +86,12 @@ def test_a_bound_that_nothing_meets(tmp_path):
     source, finished = source_and_runs(tmp_path)
     text = "sweep: two\ntitle: T\ncombine: {from: [one], max_params: 9}\nseeds: [7]\n"
     with pytest.raises(ConfigError, match="max_params: found 9, and no combination"):
-        decide(sweep_of(text, tmp_path), [source], finished, "data")
+        choose_arms(sweep_of(text, tmp_path), [source], {"one": runs_of(source, "data")}, finished)
+
+
+def test_a_fixed_setting_that_the_sources_vary(tmp_path):
+    """It could not be both; said with the key that is to go."""
+    source, finished = source_and_runs(tmp_path)
+    text = "sweep: two\ntitle: T\nfixed: {use_pooling: true}\ncombine: {from: [one]}\nseeds: [7]\n"
+    with pytest.raises(ConfigError, match=r"two: fixed\.use_pooling: the combined sweeps vary it"):
+        choose_arms(sweep_of(text, tmp_path), [source], {"one": runs_of(source, "data")}, finished)

@@ -4,8 +4,10 @@ import pytest
 from conftest import ROOT
 from pydantic import ValidationError
 
-from fmnist_tuning.config import RunConfig, SweepConfig, load_sweeps, parse_overrides, parse_seeds
 from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.sweeps.sweep import Sweep
 
 CONFIGS = ROOT / "configs"
 
@@ -67,12 +69,12 @@ def test_the_shipped_sweeps_are_the_journals_experiments():
     """Six files; the arms, titles, hypotheses and figures that the journal names."""
     journal = " ".join((ROOT / "JOURNAL.md").read_text(encoding="utf-8").split())
     sweeps = load_sweeps([CONFIGS])
-    assert [sweep.sweep for sweep in sweeps] == list(SHIPPED)
+    assert [sweep.id for sweep in sweeps] == list(SHIPPED)
     for number, sweep in enumerate(sweeps, 1):
-        figure, arms = SHIPPED[sweep.sweep]
+        figure, arms = SHIPPED[sweep.id]
         assert sweep.figure is not None
         assert sweep.figure.file == figure
-        assert [arm.overrides for arm in sweep.expanded()] == arms
+        assert [arm.overrides for arm in sweep.arms] == arms
         assert f"Experiment {number}: {sweep.title}" in journal
         assert sweep.hypothesis in journal
 
@@ -88,7 +90,7 @@ def test_every_shipped_file_opens_with_the_command_that_runs_it(path):
 def test_fixed_settings_hold_in_experiments_2_to_5():
     """Dropout 0.5 in experiments 2 to 4; batch norm and pooling wherever they are not swept."""
     for sweep in load_sweeps([CONFIGS])[1:4]:
-        assert {arm.config.dropout_rate for arm in sweep.expanded()} == {0.5}
+        assert {arm.config.dropout_rate for arm in sweep.arms} == {0.5}
 
 
 def test_a_grid_is_a_product_with_its_last_axis_fastest(sweep_file):
@@ -96,7 +98,7 @@ def test_a_grid_is_a_product_with_its_last_axis_fastest(sweep_file):
     path = sweep_file(GOOD + "grid: {epochs: [1, 2], seed_is_not: [3]}\n")
     assert "unknown key" in problems(path)[0]
     path = sweep_file(GOOD + "grid: {epochs: [1, 2], batch_size: [8, 9], use_pooling: [true]}\n")
-    labels = [arm.label for arm in load_sweeps([path])[0].expanded()]
+    labels = [arm.label for arm in load_sweeps([path])[0].arms]
     assert labels[:2] == [
         "epochs=1 batch_size=8 use_pooling=True",
         "epochs=1 batch_size=9 use_pooling=True",
@@ -107,7 +109,7 @@ def test_a_grid_is_a_product_with_its_last_axis_fastest(sweep_file):
 def test_named_arms(sweep_file):
     """Arms may differ in anything, and carry their names."""
     text = GOOD + "arms:\n- {name: small, conv_channels: [8, 8]}\n- {name: wide, fc_units: [512]}\n"
-    arms = load_sweeps([sweep_file(text)])[0].expanded()
+    arms = load_sweeps([sweep_file(text)])[0].arms
     assert [arm.label for arm in arms] == ["small: conv_channels=[8, 8]", "wide: fc_units=[512]"]
     assert arms[0].config.conv_channels == (8, 8)
 
@@ -225,7 +227,7 @@ def test_overrides_lie_over_fixed(sweep_file):
     """--set wins over the file, and is typed as YAML types it."""
     path = sweep_file(GOOD + "fixed: {epochs: 3}\ngrid: {dropout_rate: [0, 0.5]}\n")
     overrides = parse_overrides(["epochs=1", "learning_rate=1e-4", "fc_units=[64, 32]"])
-    arm = load_sweeps([path], overrides)[0].expanded()[0]
+    arm = load_sweeps([path], overrides)[0].arms[0]
     assert arm.config.epochs == 1
     assert arm.config.learning_rate == 0.0001
     assert arm.config.fc_units == (64, 32)
@@ -282,7 +284,7 @@ def test_a_sweep_survives_its_own_json():
     """What a study keeps of a sweep is the sweep."""
     for sweep in load_sweeps([CONFIGS]):
         text = sweep.model_dump_json(by_alias=True, exclude_defaults=True)
-        assert SweepConfig.model_validate_json(text) == sweep
+        assert Sweep.model_validate_json(text) == sweep
 
 
 def test_configurations_cannot_be_changed():

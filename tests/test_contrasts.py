@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fmnist_tuning.analysis import contrast, holm, interval, judge
-from fmnist_tuning.analysis.contrasts import seeds_needed
+from fmnist_tuning.analysis.contrasts import contrast, holm, interval
+from fmnist_tuning.analysis.verdicts import judge, seeds_needed
 
 FIRST = {0: 0.921, 1: 0.919, 2: 0.924, 3: 0.920}
 SECOND = {0: 0.917, 1: 0.918, 2: 0.919, 3: 0.915}

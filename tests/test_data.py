@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from conftest import NAMES, TEST_COUNT, TRAIN_COUNT, idx, tiny_images, write_data
 
-from fmnist_tuning.data import DataFiles, fetch, files, find
-from fmnist_tuning.data.files import PUBLISHED, verify
+from fmnist_tuning.data import files
+from fmnist_tuning.data.fetch import fetch_images
+from fmnist_tuning.data.files import PUBLISHED, DataFiles, find, verify
 from fmnist_tuning.errors import DataError
 
 
@@ -203,7 +204,7 @@ def published_tiny(monkeypatch, tiny_data):
 def test_torchvisions_own_download(tmp_path, mirror):
     """The path that most users take: torchvision fetches, unpacks and checks; we verify."""
     said = []
-    folder = fetch(tmp_path / "data", say=said.append, dataset=mirror[1], apt=None)
+    folder = fetch_images(tmp_path / "data", say=said.append, dataset=mirror[1], apt=None)
     assert folder == tmp_path / "data/FashionMNIST/raw"
     assert isinstance(find(tmp_path / "data"), DataFiles)
     assert said == ["fetching Fashion-MNIST from torchvision's mirror ..."]
@@ -218,7 +219,7 @@ def test_fetching_mends_a_damaged_folder(tmp_path, mirror):
     (folder / NAMES[0]).write_bytes(b"cut")
     with pytest.raises(DataError):
         find(tmp_path / "data")
-    fetch(tmp_path / "data", say=lambda _: None, dataset=mirror[1], apt=None)
+    fetch_images(tmp_path / "data", say=lambda _: None, dataset=mirror[1], apt=None)
     assert find(tmp_path / "data").published
 
 
@@ -235,7 +236,7 @@ def test_a_cut_download_leaves_nothing(tmp_path, mirror, damage):
     else:
         path.write_bytes(gzip.compress(idx(np.zeros((TEST_COUNT, 28, 28)))))
     with pytest.raises(DataError, match="put these four files") as caught:
-        fetch(tmp_path / "data", say=lambda _: None, dataset=dataset, apt=None)
+        fetch_images(tmp_path / "data", say=lambda _: None, dataset=dataset, apt=None)
     assert "torchvision's mirror: " in str(caught.value)
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -272,7 +273,7 @@ def test_debians_package_steps_in(tmp_path, tiny_data, monkeypatch):
     )
     apt.chmod(apt.stat().st_mode | stat.S_IXUSR)
     said = []
-    fetch(Path("data"), say=said.append, dataset=unreachable(), apt=str(apt))
+    fetch_images(Path("data"), say=said.append, dataset=unreachable(), apt=str(apt))
     assert find().published
     assert said[-1] == "fetching Fashion-MNIST from Debian's dataset-fashion-mnist ..."
 
@@ -283,7 +284,7 @@ def test_when_no_way_is_open(tmp_path):
     broken_apt.write_text("#!/bin/sh\necho 'E: no network here' >&2; exit 100\n")
     broken_apt.chmod(0o755)
     with pytest.raises(DataError) as caught:
-        fetch(tmp_path / "d", say=lambda _: None, dataset=unreachable(), apt=str(broken_apt))
+        fetch_images(tmp_path / "d", say=lambda _: None, dataset=unreachable(), apt=str(broken_apt))
     text = str(caught.value)
     assert "Debian's dataset-fashion-mnist: E: no network here" in text
     assert "sudo apt install dataset-fashion-mnist" in text
@@ -294,7 +295,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     """A file in the way, say."""
     (tmp_path / "data").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        fetch(tmp_path / "data", say=lambda _: None, dataset=unreachable(), apt=None)
+        fetch_images(tmp_path / "data", say=lambda _: None, dataset=unreachable(), apt=None)
 
 
 # --- tensors --------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def tensors(tiny_data):
     import torch
 
-    from fmnist_tuning.data import SharedImages
+    from fmnist_tuning.data.files import SharedImages
     from fmnist_tuning.data.images import FashionMnist
 
     return FashionMnist.load(SharedImages(verify(tiny_data)), torch.device("cpu"))
@@ -313,7 +314,7 @@ def tensors(tiny_data):
 def select(tensors, **options):
     import torch
 
-    defaults = {"train_size": 200, "val_size": 100, "holdout_size": None}
+    defaults = {"train_size": 200, "val_size": 100, "validation": "test", "holdout_size": 10}
     seed = options.pop("seed", 0)
     return tensors.select(**(defaults | options), generator=torch.Generator().manual_seed(seed))
 
@@ -354,7 +355,7 @@ def test_everything_is_taken_without_a_copy(tensors):
 
 def test_a_holdout_shares_no_image_with_training(tensors):
     """Validation comes out of the training set, and the test set stays for the end."""
-    chosen = select(tensors, holdout_size=100, train_size=200, val_size=100)
+    chosen = select(tensors, validation="holdout", holdout_size=100, train_size=200, val_size=100)
     seen = {image.numpy().tobytes() for image in chosen.train.images}
     held = {image.numpy().tobytes() for image in chosen.validation.images}
     assert (len(seen), len(held)) == (200, 100)
@@ -387,8 +388,8 @@ def _look(images, connection):
 
 def test_processes_share_the_images(tiny_data):
     """A process that is started as workers are reads the very memory, and no copy of it."""
-    from fmnist_tuning.data import SharedImages
-    from fmnist_tuning.worker import context
+    from fmnist_tuning.data.files import SharedImages
+    from fmnist_tuning.running.pool import context
 
     shared = SharedImages(verify(tiny_data))
     sums = [int(array.sum(dtype=np.int64)) for array in shared.arrays()]

@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 
 from fmnist_tuning.cli import app
-from fmnist_tuning.config import RunConfig, load_sweeps
+from fmnist_tuning.sweeps.reading import load_sweeps
+from fmnist_tuning.sweeps.settings import RunConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = ["epochs=1", "train_size=64", "val_size=50", "batch_size=32", "fc_units=[8]"]
@@ -64,7 +65,7 @@ def test_the_seventh_experiment(tmp_path):
     path = tmp_path / "exp7_width.yaml"
     path.write_text(text, encoding="utf-8")
     (sweep,) = load_sweeps([path])
-    assert len(sweep.expanded()) == 6
+    assert len(sweep.arms) == 6
 
 
 def test_the_mistake_in_the_readme(fmnist, tmp_path):

@@ -18,8 +18,9 @@ from servers import mlflow_server
 from studies import DIGEST, outcome_of, sweep_of, write_study
 from test_results import STUDY, sweeps
 
-from fmnist_tuning.planning import fingerprint
-from fmnist_tuning.tracking import Importer, Study
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.sweeps.runs import fingerprint
 
 TWO = (
     "sweep: two\ntitle: Two arms\nhypothesis: None.\nseeds: [0, 1, 2]\n"
@@ -131,7 +132,7 @@ def test_the_file_is_for_people_too(original):
     assert lines[0] == {
         "format": "fmnist-study", "version": 1, "semantics": 1, "sweeps": 6, "runs": 26,
     }  # fmt: skip
-    assert [line["definition"]["sweep"] for line in lines[1:7]] == [s.sweep for s in sweeps()]
+    assert [line["definition"]["sweep"] for line in lines[1:7]] == [s.id for s in sweeps()]
     assert lines[7]["history"][0]["values"]["final_val_accuracy"] > 0.9
     text = gzip.decompress(original.read_bytes()).decode()
     assert "run_id" not in text
@@ -212,18 +213,19 @@ def test_what_is_left_out(fmnist_here, tmp_path, migrated):
     study = Study.open(tracking_uri=f"sqlite:///{migrated}")
     sweep = sweep_of(TWO, tmp_path)
     write_study([sweep], study.uri)
-    config = sweep.expanded()[0].config
+    config = sweep.arms[0].config
     options: dict[str, Any] = {"sweeps": ["two"], "params": config.params()}
-    failed = study.start_run("failed", fingerprint="f" * 16, tags={}, **options)
-    study.end_run(failed, "FAILED", "why not")
-    study.start_run("under way", fingerprint="e" * 16, tags={}, **options)
-    again = study.start_run(
+    tracker = Tracker(study)
+    failed = tracker.start_run("failed", fingerprint="f" * 16, tags={}, **options)
+    tracker.end_run(failed, "FAILED", "why not")
+    tracker.start_run("under way", fingerprint="e" * 16, tags={}, **options)
+    again = tracker.start_run(
         "forced", fingerprint=fingerprint(config, DIGEST), tags={"fmnist.data": DIGEST}, **options
     )
-    study.finish_run(again, outcome_of(config, 0.75))
-    forged = study.start_run("forged", fingerprint="d" * 16, tags={"fmnist.data": "a"}, **options)
-    study.finish_run(forged, outcome_of(config, 0.9))
-    study.begin_sweep(sweep, DIGEST)
+    tracker.finish_run(again, outcome_of(config, 0.75).metrics())
+    forged = tracker.start_run("forged", fingerprint="d" * 16, tags={"fmnist.data": "a"}, **options)
+    tracker.finish_run(forged, outcome_of(config, 0.9).metrics())
+    tracker.begin_sweep(sweep, DIGEST)
     done = fmnist_here("export", "file")
     assert done.stdout == "file: 6 runs and 1 sweeps\n"
     assert done.stderr.splitlines() == [
@@ -283,19 +285,16 @@ def test_half_a_run_is_no_run(fmnist_here, original, migrated, store):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Importer(study).add_run(
+        Tracker(study).import_run(
             line["name"],
-            fingerprint=line["fingerprint"],
-            data_digest=DIGEST,
-            sweeps=line["sweeps"],
             params={"epochs": "1"},
-            tags={},
+            tags={"fmnist.fingerprint": line["fingerprint"], "fmnist.data": DIGEST},
             history=breaking(),
             started=1,
             ended=2,
         )
     assert study.finished_runs() == {}
-    assert study.unfinished() == 0
+    assert study.unfinished_runs() == []
     done = fmnist_here("import", original, "--tracking-uri", study.uri)
     assert ": 26 runs added, 0 were there; " in done.stdout, done.stderr
     assert exported(fmnist_here, study.uri) == original.read_bytes()

@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import DIGEST, START, outcome_of
 
-from fmnist_tuning.config import RunConfig, SweepConfig
 from fmnist_tuning.errors import ExchangeError
-from fmnist_tuning.exchange import Logged, RunEntry, SweepEntry, decode, encode
-from fmnist_tuning.planning import fingerprint
+from fmnist_tuning.sweeps.runs import fingerprint
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.transfer.entries import Logged, RunEntry, SweepEntry
+from fmnist_tuning.transfer.study_file import pack_study, unpack_study
 
 
 def changed(place: tuple[Any, ...], value: Any, line: int = 7) -> Callable[[list[Any]], bytes]:
@@ -290,7 +292,7 @@ def test_a_bomb_costs_no_memory(original):
     content = io.BytesIO(bomb(lines_of(original)))
     tracemalloc.start()
     with pytest.raises(ExchangeError, match="longer than 16 MB"):
-        decode(content, "bomb")
+        unpack_study(content, "bomb")
     assert tracemalloc.get_traced_memory()[1] < 64e6
     tracemalloc.stop()
 
@@ -341,7 +343,7 @@ def run_entries(draw) -> RunEntry:
 
 @st.composite
 def sweep_entries(draw) -> SweepEntry:
-    definition = SweepConfig(
+    definition = Sweep(
         sweep=draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)),
         title=draw(TEXTS),
         grid={"weight_decay": draw(st.lists(st.floats(0, 9), min_size=1, max_size=3, unique=True))},
@@ -360,16 +362,16 @@ def sweep_entries(draw) -> SweepEntry:
 @settings(deadline=None, max_examples=100)
 @given(
     st.lists(run_entries(), max_size=4, unique_by=lambda run: run.fingerprint),
-    st.lists(sweep_entries(), max_size=3, unique_by=lambda sweep: sweep.definition.sweep),
+    st.lists(sweep_entries(), max_size=3, unique_by=lambda sweep: sweep.definition.id),
     st.randoms(use_true_random=False),
 )
 def test_the_format_loses_nothing(runs, found_sweeps, random):
     """Bytes to entries to the same bytes, in whatever order the entries come."""
     entries = [*found_sweeps, *runs]
-    first = encode(entries)
-    read = decode(io.BytesIO(first), "file")
+    first = pack_study(entries)
+    read = unpack_study(io.BytesIO(first), "file")
     random.shuffle(read)
-    assert encode(read) == first
+    assert pack_study(read) == first
     values = {
         (run.fingerprint, logged.step, metric): repr(value)
         for run in runs
@@ -384,8 +386,8 @@ def test_the_format_loses_nothing(runs, found_sweeps, random):
         for metric, value in logged.values.items()
     }
     assert values == again
-    assert {e.definition.sweep: e for e in read if isinstance(e, SweepEntry)} == {
-        entry.definition.sweep: entry for entry in found_sweeps
+    assert {e.definition.id: e for e in read if isinstance(e, SweepEntry)} == {
+        entry.definition.id: entry for entry in found_sweeps
     }
 
 
@@ -394,4 +396,4 @@ def test_the_format_loses_nothing(runs, found_sweeps, random):
 def test_any_bytes_are_one_error(content, zipped):
     """Never a traceback of another kind."""
     with pytest.raises(ExchangeError, match="nothing was imported"):
-        decode(io.BytesIO(gzip.compress(content) if zipped else content), "file")
+        unpack_study(io.BytesIO(gzip.compress(content) if zipped else content), "file")

@@ -1,5 +1,4 @@
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
@@ -9,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, TINY_RUN
 
-from fmnist_tuning.config import load_sweeps
-from fmnist_tuning.data import find
+from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import ConfigError
-from fmnist_tuning.execution import (
+from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.events import (
     Blocked,
-    Decided,
+    Chosen,
     EpochEnded,
     Failed,
     Finished,
@@ -22,10 +21,9 @@ from fmnist_tuning.execution import (
     Resumed,
     Reused,
     Started,
-    execute,
-    preview,
 )
-from fmnist_tuning.tracking import Study
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.reading import load_sweeps
 
 CROSSED = (
     "sweep: crossed\ntitle: C\ngrid: {dropout_rate: [0.0, 0.6], use_batch_norm: [true, false]}\n"
@@ -42,6 +40,12 @@ def study(migrated):
     return Study.open("study", f"sqlite:///{migrated}")
 
 
+def execution(sweeps, study, files, *, force=False, **options):
+    """The events of sweeps, planned and run as the command does."""
+    plan = plan_study(sweeps, study, files.digest, force=force)
+    return execute(plan, study=study, files=files, force=force, **options)
+
+
 @pytest.fixture
 def go(study, tiny_data):
     """Runs sweeps to their end; gives the events."""
@@ -50,7 +54,7 @@ def go(study, tiny_data):
         sweeps = load_sweeps(paths, settings, seeds)
         # Starting a worker takes longer than these trainings.
         options = {"jobs": 1} | options
-        return list(execute(sweeps, study=study, files=find(tiny_data), **options))
+        return list(execution(sweeps, study, find(tiny_data), **options))
 
     return run
 
@@ -84,8 +88,8 @@ def test_experiment_6_from_the_others(go, study, sweep_file):
     # crossed has 4 arms; depth's second arm is the first of them.
     assert len(of(Started, events)) == 4 + 1 + 2
     assert [event.run.sweep for event in of(Reused, events)] == ["depth"]
-    (decided,) = of(Decided, events)
-    arms = decided.sweep.expanded()
+    (chosen,) = of(Chosen, events)
+    arms = chosen.sweep.arms
     assert [arm.name for arm in arms] == ["A", "B"]
     assert {key for arm in arms for key in arm.overrides} == {
         "dropout_rate", "use_batch_norm", "num_conv_layers",
@@ -95,7 +99,7 @@ def test_experiment_6_from_the_others(go, study, sweep_file):
     # Alone, now that the others are finished, it comes to the same and trains nothing.
     assert not of(Started, go(files[2]))
     # In the store: the decided arms, and every sweep of a shared run.
-    assert json.loads(study.definition("best"))["arms"][0]["name"] == "A"
+    assert study.definitions(["best"])["best"].arms[0].name == "A"
     shared = [run for run in study.finished_runs().values() if len(run.sweeps) > 1]
     assert [run.sweeps for run in shared] == [("crossed", "depth")]
     assert set(statuses(study).values()) == {"FINISHED"}
@@ -170,7 +174,7 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
     sweeps = load_sweeps([path], SETTINGS | {"epochs": 40})
     events, killed = [], False
-    for event in execute(sweeps, study=study, files=find(tiny_data), jobs=1):
+    for event in execution(sweeps, study, find(tiny_data), jobs=1):
         events.append(event)
         if isinstance(event, EpochEnded) and not killed:
             (worker,) = multiprocessing.active_children()
@@ -193,7 +197,7 @@ def test_the_server_of_the_workers_dies(go, study, tiny_data, sweep_file):
     """Those that it has started go on, and another one starts the next."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1, 0.2]}\n")
     sweeps, killed = load_sweeps([path], SETTINGS | {"epochs": 20}), False
-    for event in execute(sweeps, study=study, files=find(tiny_data), jobs=2):
+    for event in execution(sweeps, study, find(tiny_data), jobs=2):
         if isinstance(event, EpochEnded) and not killed:
             os.kill(server_of(os.getpid()), signal.SIGKILL)
             killed = True
@@ -232,7 +236,7 @@ def test_the_parent_needs_no_torch(fmnist, sweep_file):
 def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):
     """Whoever stops listening leaves nothing RUNNING, and no process behind."""
     sweeps = load_sweeps([sweep_file(CROSSED)], SETTINGS | {"epochs": 50})
-    events = execute(sweeps, study=study, files=find(tiny_data), jobs=2)
+    events = execution(sweeps, study, find(tiny_data), jobs=2)
     next(event for event in events if isinstance(event, EpochEnded))
     events.close()
     assert set(statuses(study).values()) == {"KILLED"}
@@ -291,7 +295,7 @@ def test_images_that_vanish_under_a_plan(study, sweep_file, tmp_path):
     for path in folder.iterdir():
         path.unlink()
     sweeps = load_sweeps([sweep_file(DEPTH)], SETTINGS)
-    assert len(of(Finished, execute(sweeps, study=study, files=files, jobs=1))) == 2
+    assert len(of(Finished, execution(sweeps, study, files, jobs=1))) == 2
 
 
 def test_tf32_without_a_gpu_fails_the_run(go, sweep_file):
@@ -303,33 +307,33 @@ def test_tf32_without_a_gpu_fails_the_run(go, sweep_file):
     assert failed.reason == "precision tf32 needs a CUDA device; on a CPU, train in float32 or bf16"
 
 
-def test_the_preview_of_an_empty_study():
+def test_the_plan_of_an_empty_study():
     """19 runs that make 13 trainings, three of them still to be decided."""
-    plan = preview(load_sweeps([ROOT / "configs"]), None, "digest")
-    assert len(plan.rows) + plan.undecided_runs == 19
-    assert len(plan.trainings) + plan.undecided_runs == 13
-    assert plan.seconds is None
+    plan = plan_study(load_sweeps([ROOT / "configs"]), None, "digest")
+    assert len(plan.rows) + plan.pending_runs == 19
+    assert len(plan.trainings) + plan.pending_runs == 13
+    assert plan.seconds(2) is None
     assert plan.rows[5].source == "exp1_dropout: dropout_rate=0.5 seed=0"
 
 
-def test_the_preview_after_a_sweep(go, study, sweep_file, tiny_data):
+def test_the_plan_after_a_sweep(go, study, sweep_file, tiny_data):
     """What is reused and from where; how long the rest takes; combinations once they can be."""
     crossed = sweep_file(CROSSED, "a.yaml")
     depth = sweep_file(DEPTH, "b.yaml")
     best = sweep_file(BEST, "c.yaml")
     go(crossed)
     digest = find(tiny_data).digest
-    plan = preview(load_sweeps([crossed, depth, best], SETTINGS), study, digest)
+    plan = plan_study(load_sweeps([crossed, depth, best], SETTINGS), study, digest)
     assert [row.action for row in plan.rows] == ["reuse"] * 4 + ["train", "reuse"]
     assert plan.rows[5].source == "crossed: dropout_rate=0.0 use_batch_norm=True seed=0"
-    assert plan.seconds > 0
-    assert [sweep.sweep for sweep in plan.undecided] == ["best"]
+    assert plan.seconds(2) > 0
+    assert [sweep.id for sweep in plan.pending] == ["best"]
     go(depth)
-    plan = preview(load_sweeps([best], SETTINGS), study, digest)
+    plan = plan_study(load_sweeps([best], SETTINGS), study, digest)
     assert [row.run.arm.name for row in plan.rows] == ["A", "B"]
-    assert plan.decided[0].expanded()[0].predicted > 0
+    assert plan.chosen[0].arms[0].predicted > 0
     with pytest.raises(ConfigError, match="combines crossed, depth, not run in this study yet"):
-        preview(load_sweeps([best], SETTINGS), None, digest)
+        plan_study(load_sweeps([best], SETTINGS), None, digest)
 
 
 def test_seeds_that_are_not_fresh(go, sweep_file):

@@ -7,14 +7,20 @@ import pytest
 from conftest import ROOT
 from studies import frames_of, sweep_of
 
-from fmnist_tuning.config import load_sweeps
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.figures import draw_curves, draw_figure, draw_study, encode, file_names
+from fmnist_tuning.report.figures.style import encode_figure
+from fmnist_tuning.report.figures.sweep_figures import (
+    draw_curves,
+    draw_figure,
+    draw_study,
+    file_names,
+)
+from fmnist_tuning.sweeps.reading import load_sweeps
 
 SHIPPED = [
     sweep.model_copy(update={"seeds": (0, 1, 2)})
     for sweep in load_sweeps([ROOT / "configs"])
-    if not sweep.undecided
+    if not sweep.pending
 ]
 RANKED = """
 sweep: seven
@@ -30,14 +36,14 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
-@pytest.mark.parametrize("sweep", SHIPPED, ids=lambda sweep: sweep.sweep)
+@pytest.mark.parametrize("sweep", SHIPPED, ids=lambda sweep: sweep.id)
 def test_the_journals_figures(sweep):
     """Both figures of each sweep are drawn, and are not empty."""
     from PIL import Image
 
-    ((name, drawn),) = draw_study({sweep.sweep: frames_of(sweep)})
-    assert name == sweep.sweep
-    assert list(drawn) == [sweep.figure.file, f"{sweep.sweep}_curves.png"]
+    ((name, drawn),) = draw_study({sweep.id: frames_of(sweep)})
+    assert name == sweep.id
+    assert list(drawn) == [sweep.figure.file, f"{sweep.id}_curves.png"]
     for content in drawn.values():
         pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
         assert pixels.shape[1] == 1440
@@ -70,9 +76,9 @@ def test_axes_start_where_differences_can_be_seen():
 def test_the_same_runs_make_the_same_bytes(kind):
     """No date, no random id, whatever was drawn before."""
     frames = frames_of(SHIPPED[0])
-    first = encode(draw_figure(frames), kind)
+    first = encode_figure(draw_figure(frames), kind)
     draw_curves(frames)
-    assert encode(draw_figure(frames_of(SHIPPED[0])), kind) == first
+    assert encode_figure(draw_figure(frames_of(SHIPPED[0])), kind) == first
 
 
 def test_the_readers_own_style_changes_nothing(monkeypatch):
@@ -80,10 +86,10 @@ def test_the_readers_own_style_changes_nothing(monkeypatch):
     import matplotlib as mpl
 
     frames = frames_of(SHIPPED[0])
-    expected = encode(draw_figure(frames), "png")
+    expected = encode_figure(draw_figure(frames), "png")
     monkeypatch.setitem(mpl.rcParams, "font.size", 20.0)
     monkeypatch.setitem(mpl.rcParams, "axes.facecolor", "red")
-    assert encode(draw_figure(frames), "png") == expected
+    assert encode_figure(draw_figure(frames), "png") == expected
 
 
 def test_one_seed_says_so():
@@ -98,16 +104,16 @@ def test_half_a_sweep_is_drawn_and_says_what_is_missing():
     frames = frames_of(SHIPPED[0], keep=lambda run: run.config.dropout_rate < 0.4)
     figure = draw_figure(frames)
     assert "Not finished and not shown: 6 of 15 runs." in texts(figure)
-    assert encode(figure, "png")
+    assert encode_figure(figure, "png")
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_a_heatmap_with_empty_cells(keep):
     """Cells without runs stay blank."""
     sweep = next(s for s in SHIPPED if s.figure.kind == "heatmap")
-    labels = [arm.label for arm in sweep.expanded()[:keep]]
+    labels = [arm.label for arm in sweep.arms[:keep]]
     frames = frames_of(sweep, keep=lambda run: run.arm.label in labels)
-    assert encode(draw_figure(frames), "png")
+    assert encode_figure(draw_figure(frames), "png")
 
 
 def test_a_sweep_without_a_figure_gets_a_ranking(tmp_path):
@@ -165,4 +171,4 @@ def test_two_sweeps_with_one_file(tmp_path):
 def test_titles_are_text_and_not_mathematics(tmp_path):
     """A dollar sign in a title draws a dollar sign."""
     sweep = sweep_of(RANKED.replace("title: Seven", "title: 'Cost in $ \\frac{ and $'"), tmp_path)
-    assert encode(draw_figure(frames_of(sweep)), "png")
+    assert encode_figure(draw_figure(frames_of(sweep)), "png")

@@ -4,16 +4,14 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from studies import sweep_of, write_study
 
-from fmnist_tuning.config import RunConfig
 from fmnist_tuning.data.files import verify
 from fmnist_tuning.errors import TrackingError
-from fmnist_tuning.results import stored_sweep
-from fmnist_tuning.tracking.runs import definition_of, has_result
+from fmnist_tuning.store.records import DEFINITION, definition_of, has_result
+from fmnist_tuning.sweeps.settings import RunConfig
 
 SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.1, 0.3]}\n"
 BEST = "sweep: best\ntitle: Best\ncombine: {from: [one]}\nseeds: [7]\n"
@@ -99,11 +97,18 @@ FORGED = {
 }
 
 
+def stored(text):
+    """A definition of the sweep `one`, as the store has it."""
+    parts = [text[start : start + 5_000] for start in range(0, len(text), 5_000)] or [""]
+    numbered = {f"{DEFINITION}.{place}": part for place, part in enumerate(parts)}
+    return definition_of("one", {DEFINITION: str(len(parts)), **numbered})
+
+
 @pytest.mark.parametrize(("text", "reason"), FORGED.items(), ids=map(str, range(len(FORGED))))
 def test_a_forged_definition(text, reason):
     """It is held to the rules of a sweep file."""
     with pytest.raises(TrackingError) as caught:
-        stored_sweep("one", text)
+        stored(text).get()
     assert str(caught.value) == (
         f"the study's definition of one cannot be read: {reason}; `fmnist run` on its file mends "
         "it, or delete its run in MLflow"
@@ -114,7 +119,7 @@ def test_a_definition_of_many_digits():
     """Python itself refuses to write such a number."""
     text = definition().replace("0.1", "1" * 5_000)
     with pytest.raises(TrackingError, match="definition of one cannot be read"):
-        stored_sweep("one", text)
+        stored(text).get()
 
 
 @pytest.mark.parametrize(
@@ -198,8 +203,8 @@ def test_tags_that_are_no_definition():
     """Their number is a text from outside too."""
     for count in ("99999999999", "9999", "-1", "\x1b[31m", "²", ""):
         tags = {"fmnist.definition": count, "fmnist.definition.0": "{}"}
-        assert not definition_of(SimpleNamespace(data=SimpleNamespace(tags=tags)))
-    assert not definition_of(SimpleNamespace(data=SimpleNamespace(tags={})))
+        assert definition_of("one", tags).parsed is None
+    assert definition_of("one", {}).parsed is None
 
 
 RESULT = {

@@ -14,10 +14,10 @@ import pytest
 from conftest import TINY
 from servers import mlflow_server
 
-from fmnist_tuning.config import load_sweeps
-from fmnist_tuning.data import find
+from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import TrackingError
-from fmnist_tuning.execution import (
+from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.events import (
     Abandoned,
     EpochEnded,
     Failed,
@@ -27,10 +27,11 @@ from fmnist_tuning.execution import (
     Reused,
     Started,
     Waiting,
-    execute,
 )
-from fmnist_tuning.execution.claims import HEARTBEAT_SECONDS, Claims
-from fmnist_tuning.tracking import OpenRun, Study
+from fmnist_tuning.running.locks import HEARTBEAT_SECONDS, RunLocks
+from fmnist_tuning.store.records import UnfinishedRun
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.reading import load_sweeps
 
 SWEEP = "sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.5]}\n"
 ONE = "sweep: s\ntitle: S\narms: [{name: one}]\n"
@@ -45,13 +46,19 @@ def study(migrated):
     return Study.open("study", f"sqlite:///{migrated}")
 
 
+def execution(sweeps, study, files, **options):
+    """The events of sweeps, planned and run as the command does."""
+    plan = plan_study(sweeps, study, files.digest)
+    return execute(plan, study=study, files=files, **options)
+
+
 @pytest.fixture
 def events(study, tiny_data, sweep_file):
     """Begins a sweep; gives the generator of its events."""
 
     def begin(text=SWEEP, settings=SETTINGS, **options):
         sweeps = load_sweeps([sweep_file(text)], settings)
-        return execute(sweeps, study=study, files=find(tiny_data), **({"jobs": 1} | options))
+        return execution(sweeps, study, find(tiny_data), **({"jobs": 1} | options))
 
     return begin
 
@@ -104,7 +111,7 @@ def unbroken(tiny_data, tmp_path_factory):
     (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
     study = Study.open("study", f"sqlite:///{folder}/mlflow.db")
     sweeps = load_sweeps([folder / "sweep.yaml"], SETTINGS)
-    list(execute(sweeps, study=study, files=find(tiny_data), jobs=1))
+    list(execution(sweeps, study, find(tiny_data), jobs=1))
     return numbers(study)
 
 
@@ -219,7 +226,7 @@ def test_paused_runs_go_on(events, study, sweep_file, tiny_data):
     assert len(of(Resumed, happened)) == len(of(Finished, happened)) == len(runs(study)) == 3
     alone = Study.open("alone", study.uri)
     sweeps = load_sweeps([sweep_file(text)], SETTINGS | {"epochs": 30})
-    list(execute(sweeps, study=alone, files=find(tiny_data), jobs=1))
+    list(execution(sweeps, alone, find(tiny_data), jobs=1))
     assert_whole(study, numbers(alone))
 
 
@@ -249,18 +256,18 @@ def test_a_run_that_nobody_trains_any_more(events, study):
     assert not of(Abandoned, events(ONE))
     ended = client(study).get_run(dead.info.run_id)
     assert ended.info.status == "KILLED"
-    assert ended.data.tags["fmnist.reason"] == "its command ended without a word"
+    assert ended.data.tags["fmnist.reason"] == "its process stopped unexpectedly"
 
 
 def test_whose_command_lives(tmp_path):
     """A lock tells, however its holder ended; without a trace of it, a local run is dead."""
-    ours, theirs = Claims(tmp_path, local=True), Claims(tmp_path, local=True)
-    run = OpenRun("r", "n", "run", "f", "RUNNING", theirs.owner, "", {})
+    ours, theirs = RunLocks(tmp_path, local=True), RunLocks(tmp_path, local=True)
+    run = UnfinishedRun("r", "n", "run", "f", "RUNNING", theirs.owner, "", {})
     assert ours.alive(run)
     theirs.close()
     assert not ours.alive(run)
     for owner in ("", "../../x", "A" * 32):
-        assert not ours.alive(OpenRun("r", "n", "run", "f", "RUNNING", owner, "", {}))
+        assert not ours.alive(UnfinishedRun("r", "n", "run", "f", "RUNNING", owner, "", {}))
     ours.close()
     assert not list(tmp_path.glob("[0-9a-f]*.lock"))
 
@@ -268,10 +275,10 @@ def test_whose_command_lives(tmp_path):
 def test_heartbeats_from_another_machine(tmp_path):
     """What counts is that they change: a clock set back or ahead, here or there, kills nobody."""
     now = 1000.0
-    claims = Claims(tmp_path, local=False, clock=lambda: now)
+    locks = RunLocks(tmp_path, local=False, clock=lambda: now)
 
     def alive(heartbeat):
-        return claims.alive(OpenRun("r", "n", "run", "f", "RUNNING", "b" * 32, heartbeat, {}))
+        return locks.alive(UnfinishedRun("r", "n", "run", "f", "RUNNING", "b" * 32, heartbeat, {}))
 
     assert alive("9999999999")  # their clock is centuries ahead
     now += 2 * HEARTBEAT_SECONDS
@@ -281,11 +288,11 @@ def test_heartbeats_from_another_machine(tmp_path):
     now += 2 * HEARTBEAT_SECONDS
     assert not alive("0")
     assert alive("20")
-    silent = OpenRun("another", "n", "run", "f", "RUNNING", "b" * 32, "", {})
-    assert claims.alive(silent)  # perhaps it has only just begun
+    silent = UnfinishedRun("another", "n", "run", "f", "RUNNING", "b" * 32, "", {})
+    assert locks.alive(silent)  # perhaps it has only just begun
     now += 4 * HEARTBEAT_SECONDS
-    assert not claims.alive(silent)
-    claims.close()
+    assert not locks.alive(silent)
+    locks.close()
 
 
 def arguments(path, epochs=4, jobs=1):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist_tuning.errors import JournalError
-from fmnist_tuning.journal import read_blocks, replace_blocks
-from fmnist_tuning.journal.markdown import plain, table
+from fmnist_tuning.report.journal.blocks import read_blocks, replace_blocks
+from fmnist_tuning.report.journal.section import table
+from fmnist_tuning.text import markdown
 
 NAMES = ("one.results", "two", "three-4_x")
 PROSE = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r"), max_size=60).filter(
@@ -69,7 +70,7 @@ def test_damaged_markers(text, message):
 @given(st.text())
 def test_foreign_text_cannot_leave_its_cell(text):
     """One line, no cell border, no tag, no comment, no marker."""
-    shown = plain(text)
+    shown = markdown(text)
     assert len(shown.splitlines()) <= 1
     assert "<" not in shown
     assert ">" not in shown
@@ -86,7 +87,7 @@ def test_a_table_reads_well_as_text_too():
 
 def test_the_template_keeps_the_users_headings():
     """Every heading of the journal that the user gave, in order, and no bracket to fill in."""
-    template = (ROOT / "src/fmnist_tuning/journal/template.md").read_text(encoding="utf-8")
+    template = (ROOT / "src/fmnist_tuning/report/journal/template.md").read_text(encoding="utf-8")
     headings = re.findall(r"^##+ .*$", template, re.MULTILINE)
     positions = [headings.index(heading) for heading in HEADINGS]
     assert positions == sorted(positions)

@@ -1,43 +1,46 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import fmnist_tuning
+from fmnist_tuning.cli import app
 
 PACKAGE = Path(fmnist_tuning.__file__).parent
 
 # What each room may import of the package; CONTRIBUTING.md draws the same table.
 LAYERS = {
     "errors": 0,
-    "printable": 0,
-    "records": 0,
     "metrics": 0,
-    "writing": 1,
-    "config": 1,
-    "planning": 2,
-    "data": 2,
-    "model": 2,
-    "training": 3,
-    "tracking": 3,
+    "text": 0,
+    "files": 1,
+    "options": 1,
+    "sweeps": 2,
     "analysis": 3,
-    "preloaded": 4,
-    "worker": 4,
-    "results": 4,
-    "exchange": 4,
-    "wording": 4,
-    "figures": 4,
-    "pictures": 2,
+    "data": 3,
+    "store": 3,
+    "training": 4,
+    "transfer": 4,
+    "report": 4,
+    "running": 5,
     "champion": 5,
     "prediction": 5,
-    "journal": 5,
-    "execution": 5,
     "terminal": 6,
-    "cli": 7,
+    "progress": 7,
+    "study_commands": 8,
+    "cli": 9,
 }
-NOT_BELOW = {"tracking": {"planning", "data", "model"}, "analysis": {"planning", "data", "model"}}
+# Below them, and none of their business all the same.
+NOT_BELOW = {
+    "analysis": {"data", "store"},
+    "report": {"data", "training"},
+    "running": {"analysis", "report"},
+    "store": {"analysis", "data"},
+    "training": {"analysis", "store"},
+}
 HEAVY = {"torch", "torchvision", "mlflow", "matplotlib"}
 
 
@@ -45,9 +48,10 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports_of(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports_of(path: Path, *, top: bool = False) -> list[str]:
+    """What a file imports, anywhere or (`top`) as it is loaded."""
+    found, tree = [], ast.parse(path.read_text())
+    for node in tree.body if top else ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -76,10 +80,37 @@ def test_imports_point_down_only(path):
         assert parts[1] not in NOT_BELOW.get(room, set()), f"{room} imports {parts[1]}"
 
 
-def test_only_tracking_knows_mlflow():
+def test_only_the_store_knows_mlflow():
     """MLflow has one door."""
     users = {room_of(p) for p in SOURCES if any(n.split(".")[0] == "mlflow" for n in imports_of(p))}
-    assert users == {"tracking"}
+    assert users == {"store"}
+
+
+def test_the_house_stays_small():
+    """Files of 300 lines, functions of 50 but for a command's options, imports 10 deep at most."""
+    long = {path.name: len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: lines for name, lines in long.items() if lines > 300} == {}
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    functions = {
+        node.name: node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name not in commands
+    }
+    assert {name: lines for name, lines in functions.items() if lines > 50} == {}
+    modules = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in SOURCES
+    }
+    imports = {
+        name: {found for found in imports_of(path, top=True) if found in modules} - {name}
+        for name, path in modules.items()
+    }
+
+    @cache
+    def depth(name):
+        return 1 + max(map(depth, imports[name]), default=0)
+
+    assert max(map(depth, modules)) <= 10
 
 
 def test_help_imports_nothing_heavy():
@@ -98,11 +129,11 @@ def test_help_imports_nothing_heavy():
 def test_a_worker_loads_what_training_needs():
     """And no more: several of them run side by side, for as long as the plan does."""
     code = (
-        "import sys, fmnist_tuning.worker, fmnist_tuning.preloaded, torch\n"
+        "import sys, fmnist_tuning.running.worker, fmnist_tuning.running.preloaded, torch\n"
         "print(torch.cuda.is_initialized(), *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     cuda, *modules = done.stdout.split()
     assert cuda == "False"  # CUDA works in no process that was forked from one that uses it
-    assert {"fmnist_tuning.training", "torch._dynamo"} <= set(modules)
+    assert {"fmnist_tuning.training.loop", "torch._dynamo"} <= set(modules)
     assert not set(modules) & {"mlflow", "pandas", "scipy", "rich", "torchvision"}

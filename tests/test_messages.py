@@ -13,10 +13,13 @@ import pytest
 from conftest import NAMES, ROOT, TRAIN_COUNT, idx, tiny_images, write_data
 
 from fmnist_tuning import errors
-from fmnist_tuning.config import RunConfig, load_sweeps, parse_overrides, parse_seeds
 from fmnist_tuning.errors import ConfigError, FmnistError, TrackingError
 from fmnist_tuning.metrics import METRICS
-from fmnist_tuning.tracking import Study
+from fmnist_tuning.report.figures.kinds import axes_by_kind
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
+from fmnist_tuning.sweeps.settings import RunConfig
 
 HEAD = "sweep: one\ntitle: One\n"
 GRID = f"{HEAD}grid: {{epochs: [1]}}\n"
@@ -201,7 +204,7 @@ CONFIGS = {
 def test_a_sweep_file(sweep_file, text, lines):
     path = sweep_file(text)
     with pytest.raises(ConfigError) as caught:
-        load_sweeps([path])
+        load_sweeps([path], figures=axes_by_kind())
     assert caught.value.problems == [f"{path}{line}" for line in lines]
 
 
@@ -248,8 +251,8 @@ def test_seeds(text):
     with pytest.raises(ConfigError) as caught:
         parse_seeds(text)
     assert caught.value.problems == [
-        f"--seeds: found {text!a}, allowed: a number of seeds from 1 to 1000, such as 3, or a "
-        "list of different seeds, such as 0,1,2"
+        f"--seeds: found {text!a}, allowed: how many seeds, from 1 to 1000 (3 is 0,1,2), or a list "
+        "of different seeds, such as 0,5,7; one seed is named with a comma: 7,"
     ]
 
 
@@ -288,7 +291,7 @@ USAGE = {
     ("results", "--json", "--csv"): "error: --json and --csv: found both, allowed: one of them",
     ("run", "\x1b.yaml"): r"\x1b.yaml: no such file; did you mean one.yaml?",
     ("run", "\udcff"): r"\udcff: no such file; allowed: one.yaml",
-    (*RUN, "--seeds", ""): "--seeds: found '', allowed: a number of seeds from 1 to 1000",
+    (*RUN, "--seeds", ""): "--seeds: found '', allowed: how many seeds, from 1 to 1000",
     (*RUN, "--set", "\x1b=1"): r"--set '\x1b': unknown key; allowed: num_conv_layers",
     (*RUN, "--jobs", "9" * 5_000): f"--jobs: found '{'9' * 80}', allowed: auto, or a number from 1",
     (*RUN, EXPERIMENT[:12], ""): f"{EXPERIMENT} '', allowed: 1 to 200 printable characters",
@@ -592,8 +595,9 @@ def test_a_strange_study_keeps_to_its_folder(tmp_path, migrated, name):
     (tmp_path / "f").write_text("f")
     for store in (f"sqlite:///{migrated}", "file:./runs"):
         study = Study.open(name, store)
-        run = study.start_run("r", sweeps=["s"], fingerprint="f", params={}, tags={})
-        study.log_files(run, "plots", [tmp_path / "f"])
+        tracker = Tracker(study)
+        run = tracker.start_run("r", sweeps=["s"], fingerprint="f", params={}, tags={})
+        tracker.log_files(run, "plots", [tmp_path / "f"])
         assert Study.find(name, store).name == name
     found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("plots/f")}
     assert found == {"mlruns", "runs"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_tuning.model import FashionCNN, SeededDropout
+from fmnist_tuning.training.model import FashionCNN, SeededDropout
 
 VARIANTS = list(itertools.product((True, False), (True, False)))
 

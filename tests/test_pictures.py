@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmnist_tuning.data.pictures import read_picture
 from fmnist_tuning.errors import PictureError
-from fmnist_tuning.pictures import read_picture
 
 
 def saved(tmp_path, pixels, name="picture.png", **options):

@@ -1,45 +1,55 @@
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
 
-from fmnist_tuning.config import RunConfig, load_sweeps
-from fmnist_tuning.planning import (
+from fmnist_tuning.sweeps.plan import make_plan
+from fmnist_tuning.sweeps.reading import load_sweeps
+from fmnist_tuning.sweeps.runs import (
     VALUE_COST,
     estimate_seconds,
     fingerprint,
     forward_cost,
-    make_plan,
     parameter_count,
 )
+from fmnist_tuning.sweeps.settings import RunConfig
+
+
+def planned(sweeps, digest="digest", finished=()):
+    """A plan of sweeps in a study that has finished runs with these fingerprints."""
+    run = SimpleNamespace(
+        name="r", run_id="1", sweeps=(), params={}, metrics={}, device="cpu", ended=0.0
+    )
+    return make_plan(sweeps, digest, finished=dict.fromkeys(finished, run), stored={})
 
 
 def test_the_six_experiments():
     """Experiments 1 to 5 are 16 runs of 10 different configurations; 6 adds 3."""
-    plan = make_plan(load_sweeps([ROOT / "configs"]), "digest")
-    assert len(plan.runs) == 16
-    assert len(plan.trainings(finished=())) == 10
-    assert [sweep.combine.top for sweep in plan.undecided] == [3]
+    plan = planned(load_sweeps([ROOT / "configs"]))
+    assert len(plan.rows) == 16
+    assert len(plan.trainings) == 10
+    assert [sweep.combine.top for sweep in plan.pending] == [3]
 
 
 def test_after_experiment_1_the_others_train_five():
     """Eleven runs, of which six are there already."""
     sweeps = load_sweeps([ROOT / "configs"])
-    finished = {run.fingerprint for run in make_plan(sweeps[:1], "digest").runs}
-    assert len(make_plan(sweeps[1:5], "digest").trainings(finished)) == 5
+    finished = {row.run.fingerprint for row in planned(sweeps[:1]).rows}
+    assert len(planned(sweeps[1:5], finished=finished).trainings) == 5
 
 
 def test_the_first_of_equal_runs_is_trained():
     """So that a training appears under the sweep that asked for it first."""
-    plan = make_plan(load_sweeps([ROOT / "configs"]), "digest")
-    trained = {run.fingerprint: run.sweep for run in plan.trainings(())}
+    plan = planned(load_sweeps([ROOT / "configs"]))
+    trained = {row.run.fingerprint: row.run.sweep for row in plan.trainings}
     base = fingerprint(RunConfig(dropout_rate=0.5), "digest")
     assert trained[base] == "exp1_dropout"
 
 
 def test_run_names_say_what_matters():
     """MLflow's table shows names before it shows params."""
-    names = [run.name for run in make_plan(load_sweeps([ROOT / "configs"]), "d").runs]
+    names = [row.run.name for row in planned(load_sweeps([ROOT / "configs"])).rows]
     assert names[2] == "dropout_rate=0.3 seed=0"
 
 
@@ -77,7 +87,7 @@ VARIANTS = [
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_parameters_are_counted_without_the_network(settings):
     """The plan's figure is the network's own, for every kind of network."""
-    from fmnist_tuning.model import FashionCNN
+    from fmnist_tuning.training.model import FashionCNN
 
     config = RunConfig(**settings)
     network = FashionCNN(

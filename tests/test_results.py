@@ -10,8 +10,10 @@ import pytest
 from conftest import ROOT
 from studies import plausible, write_study
 
-from fmnist_tuning.config import SweepConfig, load_sweeps
-from fmnist_tuning.results import read_study
+from fmnist_tuning.report.study import read_study
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.reading import load_sweeps
+from fmnist_tuning.sweeps.sweep import Sweep
 
 STUDY = "fashion_mnist_cnn_tuning"
 FIGURES = {
@@ -24,7 +26,7 @@ FIGURES = {
 }
 
 
-def sweeps() -> list[SweepConfig]:
+def sweeps() -> list[Sweep]:
     """The six, two seeds each; the sixth decided."""
     loaded = load_sweeps([ROOT / "configs"])
     sixth = loaded[-1].model_dump(mode="json", by_alias=True) | {
@@ -36,7 +38,7 @@ def sweeps() -> list[SweepConfig]:
     }
     return [
         *(sweep.model_copy(update={"seeds": (0, 1)}) for sweep in loaded[:-1]),
-        SweepConfig.model_validate_json(json.dumps(sixth | {"seeds": [1000, 1001]})),
+        Sweep.model_validate_json(json.dumps(sixth | {"seeds": [1000, 1001]})),
     ]
 
 
@@ -56,8 +58,8 @@ def study(tmp_path, _written) -> Path:
 
 def test_a_study_is_what_its_store_holds(study):
     """Sweeps by id, shared runs in each of them, nothing missing."""
-    found = read_study(STUDY, f"sqlite:///{study}")
-    assert list(found.sweeps) == [sweep.sweep for sweep in sweeps()]
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study}"))
+    assert list(found.sweeps) == [sweep.id for sweep in sweeps()]
     assert [len(frames.runs) for frames in found.sweeps.values()] == [10, 4, 6, 4, 8, 6]
     assert not any(frames.missing for frames in found.sweeps.values())
     base = found.sweeps["exp2_batch_norm"].runs.set_index(["arm", "seed"])
@@ -66,13 +68,13 @@ def test_a_study_is_what_its_store_holds(study):
         base.loc[("use_batch_norm=True", 1), "run_id"]
         == shared.loc[("dropout_rate=0.5", 1), "run_id"]
     )
-    config = sweeps()[0].expanded()[3].config.model_copy(update={"seed": 1})
+    config = sweeps()[0].arms[3].config.model_copy(update={"seed": 1})
     assert shared.loc[("dropout_rate=0.5", 1), "final_val_accuracy"] == plausible(config)
 
 
 def test_a_claim_against_a_sweep_that_is_not_shown(study):
     """Asked for one sweep alone, the other is still there to compare with."""
-    found = read_study(STUDY, f"sqlite:///{study}", only=["exp6_combined"])
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study}"), only=["exp6_combined"])
     assert list(found.sweeps) == ["exp6_combined"]
     assert "exp1_dropout" in found.every
 
@@ -92,11 +94,11 @@ def test_results_as_a_table(fmnist_here):
 def test_results_as_json(fmnist_here):
     """Fractions in full precision, and null where something is unknown."""
     records = json.loads(fmnist_here("results", "--json").stdout)
-    assert [record["sweep"] for record in records] == [sweep.sweep for sweep in sweeps()]
+    assert [record["sweep"] for record in records] == [sweep.id for sweep in sweeps()]
     arm = records[0]["arms"][0]
     assert arm["config"]["dropout_rate"] == 0.0
     accuracy = arm["metrics"]["final_val_accuracy"]
-    configs = [sweeps()[0].expanded()[0].config.model_copy(update={"seed": s}) for s in (0, 1)]
+    configs = [sweeps()[0].arms[0].config.model_copy(update={"seed": s}) for s in (0, 1)]
     assert accuracy["mean"] == pytest.approx(sum(map(plausible, configs)) / 2, abs=1e-12)
     assert accuracy["seeds"] == 2
     claim = records[3]["claims"][0]
@@ -120,9 +122,9 @@ def test_plot_draws_the_journals_figures(fmnist, tmp_path, study):
     done = fmnist("plot", "--experiment", STUDY)
     assert done.returncode == 0, done.stderr
     drawn = {path.stem for path in (tmp_path / "visualizations").glob("*.png")}
-    assert drawn == FIGURES | {f"{sweep.sweep}_curves" for sweep in sweeps()}
+    assert drawn == FIGURES | {f"{sweep.id}_curves" for sweep in sweeps()}
     assert len(done.stdout.splitlines()) == 12
-    found = read_study(STUDY, f"sqlite:///{study}")
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study}"))
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{study}")
@@ -210,7 +212,7 @@ def test_a_damaged_journal_is_left_alone(fmnist_here, tmp_path):
 @pytest.mark.usefixtures("study")
 def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study):
     """A seventh experiment is reported without a template of its own."""
-    seventh = SweepConfig(
+    seventh = Sweep(
         sweep="exp7_width",
         title="Width | of <b>hidden</b>",
         grid={"fc_units": [[64], [128]]},
@@ -282,7 +284,7 @@ def test_the_file_store_reads_the_same(study, tmp_path):
     """Curves come run by run there, and in bulk from a database."""
     write_study(sweeps()[:2], f"file:{tmp_path}/mlruns")
     folder = read_study(STUDY, f"file:{tmp_path}/mlruns", only=["exp1_dropout"])
-    database = read_study(STUDY, f"sqlite:///{study}", only=["exp1_dropout"])
+    database = read_study(Study.existing(STUDY, f"sqlite:///{study}"), only=["exp1_dropout"])
     columns = ["arm", "seed", "epoch", "metric", "value"]
     one, other = (
         found.sweeps["exp1_dropout"].curves[columns].sort_values(columns, ignore_index=True)

@@ -3,15 +3,16 @@ import itertools
 
 import pytest
 
-from fmnist_tuning.config import RunConfig, SweepConfig
-from fmnist_tuning.execution.schedule import Schedule
-from fmnist_tuning.planning import forward_cost, runs_of
+from fmnist_tuning.running.schedule import Schedule
+from fmnist_tuning.sweeps.runs import forward_cost, runs_of
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.sweeps.sweep import Sweep
 
 
 def runs(*arms):
     """Runs with these settings, named a, b, c, ..."""
     named = [{"name": name} | arm for name, arm in zip("abcdefghijklm", arms, strict=False)]
-    sweep = SweepConfig.model_validate({"sweep": "s", "title": "S", "arms": tuple(named)})
+    sweep = Sweep.model_validate({"sweep": "s", "title": "S", "arms": tuple(named)})
     return runs_of(sweep, "digest")
 
 
@@ -91,8 +92,8 @@ def test_what_another_command_trains_counts_for_nothing():
     """It is asked for last, and nobody is paused for its sake."""
     a, b, c = runs({"num_conv_layers": 3}, {}, {"dropout_rate": 0.1})
     schedule = Schedule([a, b, c], 2, in_turns=True)
-    assert schedule.elsewhere(a)
-    assert not schedule.elsewhere(a)
+    assert schedule.mark_elsewhere(a)
+    assert not schedule.mark_elsewhere(a)
     assert schedule.waiting() == [b, c, a]
     assert [schedule.take(b, 0), schedule.take(c, 1)] == [None, None]
     schedule.settle(a)

@@ -11,8 +11,8 @@ from studies import sweep_of, write_study
 from test_layers import PACKAGE
 
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.printable import printable
-from fmnist_tuning.writing import write_whole
+from fmnist_tuning.files import write_whole
+from fmnist_tuning.text import printable
 
 FORBIDDEN = {
     *("eval", "exec", "compile", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load"),

@@ -8,10 +8,12 @@ import pytest
 from conftest import TINY_RUN
 from servers import mlflow_server
 
-from fmnist_tuning.config import SweepConfig
 from fmnist_tuning.errors import TrackingError
-from fmnist_tuning.records import EpochMetrics, RunOutcome
-from fmnist_tuning.tracking import Registry, Study
+from fmnist_tuning.metrics import EpochMetrics, RunOutcome
+from fmnist_tuning.store.registry import Registry
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.sweeps.sweep import Sweep
 
 TWO_ARMS = "sweep: two\ntitle: Two arms\nhypothesis: None.\ngrid: {dropout_rate: [0.0, 0.5]}\n"
 
@@ -49,11 +51,12 @@ def client_of(study: Study):
 
 
 def write_run(study: Study, name: str = "dropout_rate=0.3 seed=0", fingerprint: str = "f") -> str:
-    run_id = study.start_run(
+    tracker = Tracker(study)
+    run_id = tracker.start_run(
         name, sweeps=["one"], fingerprint=fingerprint, params={"epochs": "1"}, tags={}
     )
-    study.log_epoch(run_id, EPOCH)
-    study.finish_run(run_id, OUTCOME)
+    tracker.log_epoch(run_id, EPOCH)
+    tracker.finish_run(run_id, OUTCOME.metrics())
     return run_id
 
 
@@ -61,16 +64,17 @@ def test_a_model_is_registered_in_every_store(store, tmp_path):
     """Once, with the alias; its network comes back as it was kept, and nothing else would."""
     import numpy as np
 
-    from fmnist_tuning.model import FashionCNN
-    from fmnist_tuning.training import Classifier, classify, pack_weights, unpack_weights
+    from fmnist_tuning.training.classifier import Classifier, classify, pack_weights, unpack_weights
+    from fmnist_tuning.training.model import FashionCNN
 
     architecture = {"conv_channels": (4,), "fc_units": (8,)}
     classifier = Classifier(FashionCNN(**architecture), 0.3, 0.4).eval()
     weights = tmp_path / "weights.pt"
     weights.write_bytes(pack_weights(classifier))
     study = Study.open("models", store)
-    run_id = study.start_run("r", sweeps=["one"], fingerprint="m", params={"a": "1"}, tags={})
-    study.finish_run(run_id, OUTCOME, weights)
+    tracker = Tracker(study)
+    run_id = tracker.start_run("r", sweeps=["one"], fingerprint="m", params={"a": "1"}, tags={})
+    tracker.finish_run(run_id, OUTCOME.metrics(), weights)
     run = study.finished_run("m")
     registry = Registry(study.uri)
     images = np.random.default_rng(0).integers(0, 255, (3, 28, 28), np.uint8)
@@ -106,18 +110,18 @@ def test_a_run_is_written_and_read_in_every_store(store):
 def test_a_sweeps_definition_is_kept(store):
     """As tags, however long it is, and as sweep.yaml for people; a second time in the same run."""
     study = Study.open("definitions", store)
-    short = SweepConfig(sweep="one", title="One", grid={"epochs": [1]})
+    short = Sweep(sweep="one", title="One", grid={"epochs": [1]})
     long = short.model_copy(
         update={"hypothesis": "é" * 2_000, "seeds": tuple(range(10**6, 10**6 + 999))}
     )
     for sweep in (short, long, long):
-        run_id = study.begin_sweep(sweep, "d")
-        study.end_run(run_id, "FINISHED")
-        assert SweepConfig.model_validate_json(study.definition("one")) == sweep
+        run_id = Tracker(study).begin_sweep(sweep, "d")
+        Tracker(study).end_run(run_id, "FINISHED")
+        assert study.definitions(["one"]) == {"one": sweep}
     client = client_of(study)
     assert len(client.search_runs([study.experiment_id])) == 1
     assert [file.path for file in client.list_artifacts(run_id)] == ["sweep.yaml"]
-    assert study.definition("other") is None
+    assert study.definitions(["other"]) == {}
 
 
 def test_the_latest_of_equal_runs_counts(migrated):
@@ -131,8 +135,9 @@ def test_the_latest_of_equal_runs_counts(migrated):
 def test_only_finished_runs_are_reused(migrated):
     """A failed one has no result, and says why it failed."""
     study = Study.open("study", f"sqlite:///{migrated}")
-    run_id = study.start_run("x", sweeps=["one"], fingerprint="f", params={}, tags={})
-    study.end_run(run_id, "FAILED", "the loss is not a finite number")
+    tracker = Tracker(study)
+    run_id = tracker.start_run("x", sweeps=["one"], fingerprint="f", params={}, tags={})
+    tracker.end_run(run_id, "FAILED", "the loss is not a finite number")
     assert study.finished_runs() == {}
     run = client_of(study).get_run(run_id)
     assert run.info.status == "FAILED"
@@ -142,7 +147,7 @@ def test_only_finished_runs_are_reused(migrated):
 
 def test_more_runs_than_one_page(migrated, monkeypatch):
     """MLflow stops at a page without a word."""
-    monkeypatch.setattr("fmnist_tuning.tracking.reading._PAGE", 3)
+    monkeypatch.setattr("fmnist_tuning.store.study._PAGE", 3)
     study = Study.open("study", f"sqlite:///{migrated}")
     for number in range(8):
         write_run(study, fingerprint=str(number))
@@ -154,7 +159,7 @@ def test_a_sweep_is_added_once(migrated):
     study = Study.open("study", f"sqlite:///{migrated}")
     write_run(study)
     for _ in range(2):
-        study.add_sweeps(study.finished_runs()["f"], ["two", "one"])
+        Tracker(study).add_sweeps(study.finished_runs()["f"], ["two", "one"])
     assert study.finished_runs()["f"].sweeps == ("one", "two")
 
 

@@ -3,14 +3,18 @@ import dataclasses
 import pytest
 import torch
 
-from fmnist_tuning import training
-from fmnist_tuning.data import SharedImages
-from fmnist_tuning.data.files import verify
+from fmnist_tuning.data.files import SharedImages, verify
 from fmnist_tuning.data.images import FashionMnist, Images, Split
 from fmnist_tuning.errors import DivergedError
-from fmnist_tuning.records import EpochMetrics, RunOutcome
-from fmnist_tuning.training import Stream, build_model, build_optimizer, generator, train
-from fmnist_tuning.training.building import CAPTURABLE
+from fmnist_tuning.metrics import EpochMetrics, RunOutcome
+from fmnist_tuning.training.building import (
+    CAPTURABLE,
+    Stream,
+    build_model,
+    build_optimizer,
+    generator,
+)
+from fmnist_tuning.training.loop import epochs_to_accuracy, evaluate, train
 from fmnist_tuning.training.step import GraphedStep, TrainingStep
 
 CPU = torch.device("cpu")
@@ -26,7 +30,9 @@ def start(images, *, seed=0, epochs=2, batch_size=32, optimizer="Adam", rate=0.0
     torch.set_num_threads(1)
     settings = {"conv_channels": (4, 8), "fc_units": (16,)} | architecture
     model = build_model(seed, CPU, **settings)
-    chosen = build_optimizer(model, optimizer, learning_rate=rate, weight_decay=0, momentum=0)
+    chosen = build_optimizer(
+        model, optimizer=optimizer, learning_rate=rate, weight_decay=0, momentum=0
+    )
     order = generator(seed, Stream.ORDER)
     return model, train(model, images, chosen, epochs=epochs, batch_size=batch_size, order=order)
 
@@ -103,7 +109,7 @@ def test_arms_with_one_seed_share_weights_and_batches(images):
 )
 def test_when_80_percent_was_reached(hits, window, expected):
     """Over a trailing window of whole steps, counted in epochs."""
-    assert training.epochs_to_accuracy(hits, 25, 10, window=window) == expected
+    assert epochs_to_accuracy(hits, 25, 10, window=window) == expected
 
 
 def test_streams_are_independent():
@@ -140,7 +146,9 @@ def test_every_image_is_used(images):
 def test_the_tally_of_an_epoch_is_that_of_its_batches(images):
     """Mean loss over images, not over batches; hits in the order in which they were trained on."""
     model, _ = start(images)
-    optimizer = build_optimizer(model, "SGD", learning_rate=1e-9, weight_decay=0, momentum=0)
+    optimizer = build_optimizer(
+        model, optimizer="SGD", learning_rate=1e-9, weight_decay=0, momentum=0
+    )
     step = TrainingStep(model, images.train, optimizer)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(3))
     model.train()
@@ -164,7 +172,9 @@ def test_bf16_trains_to_nearly_the_same_loss(images):
     losses = []
     for precision in ("float32", "bf16"):
         model, _ = start(images)
-        optimizer = build_optimizer(model, "Adam", learning_rate=0.01, weight_decay=0, momentum=0)
+        optimizer = build_optimizer(
+            model, optimizer="Adam", learning_rate=0.01, weight_decay=0, momentum=0
+        )
         order = generator(0, Stream.ORDER)
         run = train(model, images, optimizer, epochs=3, batch_size=32, order=order,
                     precision=precision)  # fmt: skip
@@ -177,7 +187,7 @@ def test_the_final_train_accuracy_is_measured_in_evaluation_mode(images):
     """Dropout would halve the training side of the overfitting gap."""
     model, run = start(images, epochs=3, dropout_rate=0.7, fc_units=(64,))
     epochs, outcome = finish(run)
-    loss, accuracy = training.evaluate(model, images.train)
+    loss, accuracy = evaluate(model, images.train)
     assert (outcome.final_train_loss, outcome.final_train_accuracy) == (loss, accuracy)
     assert outcome.final_train_accuracy > epochs[-1].train_accuracy
 
@@ -199,7 +209,7 @@ def test_a_holdout_scores_the_test_set_once(images):
     """At the end, with the final weights."""
     model, run = start(Images(images.train, images.validation, test=images.validation), epochs=1)
     _, outcome = finish(run)
-    assert outcome.test_accuracy == training.evaluate(model, images.validation)[1]
+    assert outcome.test_accuracy == evaluate(model, images.validation)[1]
     assert outcome.test_accuracy == outcome.final_val_accuracy
 
 
@@ -217,7 +227,7 @@ def test_every_optimizer_trains(images, name):
     """By torch's own names, each of which the configuration admits."""
     from typing import get_args
 
-    from fmnist_tuning.config.run import Optimizer
+    from fmnist_tuning.sweeps.settings import Optimizer
 
     assert name in get_args(Optimizer)
     model, run = start(images, epochs=1, optimizer=name, rate=0.01)
@@ -230,7 +240,7 @@ def test_momentum_and_weight_decay_reach_the_optimizer():
     """Where they are asked for."""
     model = build_model(0, CPU, conv_channels=(4,))
     group = build_optimizer(
-        model, "SGD", learning_rate=0.1, weight_decay=0.01, momentum=0.9
+        model, optimizer="SGD", learning_rate=0.1, weight_decay=0.01, momentum=0.9
     ).param_groups[0]
     assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.1, 0.01, 0.9)
 
@@ -244,7 +254,9 @@ def test_the_same_metrics_twice_on_a_gpu(images):
     results = []
     for _ in range(2):
         model = build_model(0, device, conv_channels=(4, 8), fc_units=(16,))
-        adam = build_optimizer(model, "Adam", learning_rate=0.01, weight_decay=0, momentum=0)
+        adam = build_optimizer(
+            model, optimizer="Adam", learning_rate=0.01, weight_decay=0, momentum=0
+        )
         run = train(model, on_gpu, adam, epochs=6, batch_size=32, order=generator(0, Stream.ORDER))
         results.append([decisive(metrics) for metrics in finish(run)[0]])
     assert results[0] == results[1]

@@ -2,31 +2,27 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from fmnist_tuning.analysis import Scores, winner
-from fmnist_tuning.config import Arm, RunConfig
-from fmnist_tuning.data import DataFiles, SharedImages
-from fmnist_tuning.data.files import CLASS_NAMES
+from fmnist_tuning.analysis.best import winner
+from fmnist_tuning.data.files import CLASS_NAMES, DataFiles, SharedImages
 from fmnist_tuning.data.images import FashionMnist
 from fmnist_tuning.errors import DataError, TrackingError, WeightsError
-from fmnist_tuning.figures import draw_confusion, draw_mistakes, encode
-from fmnist_tuning.results import StudyResults
-from fmnist_tuning.tracking import (
-    DATA,
-    WEIGHTS,
-    WEIGHTS_DIGEST,
-    Registry,
-    TrackedRun,
-    content_digest,
-)
-from fmnist_tuning.training import Classifier, classify, unpack_weights
-from fmnist_tuning.worker import select_images
-from fmnist_tuning.writing import read_whole
+from fmnist_tuning.files import read_whole
+from fmnist_tuning.metrics import ACCURACY
+from fmnist_tuning.report.figures.garments import Scores, draw_confusion, draw_mistakes
+from fmnist_tuning.report.figures.style import encode_figure
+from fmnist_tuning.report.study import StudyResults
+from fmnist_tuning.store.records import DATA, WEIGHTS, WEIGHTS_DIGEST, TrackedRun, content_digest
+from fmnist_tuning.store.registry import ALIAS, MODEL_NAME, Registry
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.training.building import select_images
+from fmnist_tuning.training.classifier import Classifier, classify, unpack_weights
 
 _EXAMPLES = 4
 
@@ -57,7 +53,12 @@ class Finalist:
     @property
     def metric(self) -> str:
         """The accuracy that its images gave: of the test set, where that was kept apart."""
-        return "test_accuracy" if self.config.validation == "holdout" else "final_val_accuracy"
+        return "test_accuracy" if self.config.validation == "holdout" else ACCURACY
+
+    @property
+    def model(self) -> str:
+        """The address by which MLflow loads the champion."""
+        return f"models:/{MODEL_NAME}@{ALIAS}"
 
     @property
     def title(self) -> str:
@@ -68,7 +69,7 @@ class Finalist:
 def finalists(results: StudyResults) -> list[Finalist]:
     """The arms of the combination that the best arm is of, or that arm alone; the best first."""
     frames, best = winner(results.sweeps)
-    combined = frames.config.combine is not None
+    combined = frames.sweep.combine is not None
     runs = {run.run_id: run for run in results.runs}
     found = []
     for place, arm in enumerate(frames.arms):
@@ -77,7 +78,7 @@ def finalists(results: StudyResults) -> list[Finalist]:
             letter = arm.name if re.fullmatch("[A-Z]", arm.name or "") else None
             found.append(
                 Finalist(
-                    sweep=frames.config.sweep,
+                    sweep=frames.sweep.id,
                     name=letter or f"arm{place + 1}",
                     arm=arm,
                     run=runs[first["run_id"]],
@@ -105,27 +106,42 @@ class Evaluation:
     figures: Mapping[str, bytes]
 
 
-def evaluate(
+def evaluate_finalists(
+    results: StudyResults, files: DataFiles, weights: Path | None = None
+) -> Iterator[tuple[Finalist, Evaluation]]:
+    """Score every finalist again and draw it, the champion first, which is registered too.
+
+    Args:
+        results: The whole study.
+        files: The images that it was trained on.
+        weights: A file with the network that the champion's training left, where the store may
+            lack it; it is kept there then.
+
+    Raises:
+        DataError: When the images are others than those of the study.
+        WeightsError: When the champion's network is missing, or any is damaged or another run's.
+        TrackingError: When the store fails, or a run has no accuracy.
+    """
+    last = finalists(results)
+    if last[0].run.tags.get(DATA) != files.digest:
+        raise DataError(
+            f"{files.folder}: not the images that {last[0].title} was trained on; name their "
+            "folder with --data-dir"
+        )
+    registry = Registry(results.study.uri)
+    data = FashionMnist.load(SharedImages(files), torch.device("cpu"))
+    for finalist in last:
+        brought = weights if finalist.champion else None
+        yield finalist, _evaluate(finalist, results, registry, data, brought)
+
+
+def _evaluate(
     finalist: Finalist,
     results: StudyResults,
     registry: Registry,
     data: FashionMnist,
     weights: Path | None = None,
 ) -> Evaluation:
-    """Score a finalist again and draw it; the champion is registered too.
-
-    Args:
-        finalist: One of `finalists(results)`.
-        results: The study.
-        registry: Of its store.
-        data: The images that it was trained on, on the CPU.
-        weights: A file with the network that its training left, where the store may lack it; it is
-            kept there then.
-
-    Raises:
-        WeightsError: When the champion's network is missing, or any is damaged or another run's.
-        TrackingError: When the store fails, or the run has no accuracy.
-    """
     run = finalist.run
     logged = run.metrics.get(finalist.metric, math.nan)
     if not 0 <= logged <= 1:
@@ -145,7 +161,7 @@ def evaluate(
                 "again with `fmnist run ... --force`"
             )
         return Evaluation(None, logged, None, {})
-    classifier = unpack_weights(content, finalist.config.architecture())
+    classifier = unpack_weights(content, finalist.config.arguments("network"))
     scores = _score(finalist, classifier, data)
     version = None
     if finalist.champion:
@@ -168,27 +184,9 @@ def _brought(path: Path, finalist: Finalist) -> bytes:
     return content
 
 
-def check_data(finalist: Finalist, files: DataFiles) -> None:
-    """Refuse other images than those that a run was trained on.
-
-    Raises:
-        DataError: When they are others.
-    """
-    if finalist.run.tags.get(DATA) != files.digest:
-        raise DataError(
-            f"{files.folder}: not the images that {finalist.title} was trained on; name their "
-            "folder with --data-dir"
-        )
-
-
-def load_images(files: DataFiles) -> FashionMnist:
-    """The images on the CPU."""
-    return FashionMnist.load(SharedImages(files), torch.device("cpu"))
-
-
 def _score(finalist: Finalist, classifier: Classifier, data: FashionMnist) -> Scores:
     torch.set_num_threads(1)  # as in training: sums depend on how they are divided among threads
-    images = select_images(data, finalist.config)
+    images = select_images(data, finalist.config.seed, **finalist.config.arguments("images"))
     judge = images.test or images.validation
     pixels = judge.images[:, 0].numpy()
     return Scores(
@@ -206,6 +204,6 @@ def _figures(finalist: Finalist, scores: Scores) -> dict[str, bytes]:
     mistakes = draw_mistakes(scores, CLASS_NAMES, f"Most wrong about: {who}", what)
     stem = f"{finalist.sweep}_{finalist.name}"
     return {
-        f"{stem}_confusion.png": encode(confusion, "png"),
-        f"{stem}_mistakes.png": encode(mistakes, "png"),
+        f"{stem}_confusion.png": encode_figure(confusion, "png"),
+        f"{stem}_mistakes.png": encode_figure(mistakes, "png"),
     }

@@ -7,15 +7,25 @@ import signal
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from fmnist_tuning.errors import FmnistError, Interrupted
-from fmnist_tuning.printable import printable
+from fmnist_tuning import options
+from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDataError
+from fmnist_tuning.options import DEFAULT_STUDY, say
+from fmnist_tuning.study_commands import (
+    champion,
+    export,
+    import_,
+    journal,
+    plot,
+    predict,
+    results,
+)
 
 if TYPE_CHECKING:
-    from fmnist_tuning.config import SweepConfig
+    from fmnist_tuning.sweeps.sweep import Sweep
 
 app = typer.Typer(
     name="fmnist",
@@ -25,49 +35,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-Configs = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="CONFIG...", help="Sweep files, or folders of them.", show_default=False
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over every sweep's `fixed`."),
-]
-Seeds = Annotated[
-    str | None, typer.Option(metavar="N|A,B,...", help="So many seeds, or these, for every arm.")
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(envvar="FMNIST_DATA_DIR", help="The images' folder.", show_default=False),
-]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI, then MLflow's own default."),
-]
-Experiment = Annotated[str, typer.Option(help="The study: a name of an MLflow experiment.")]
-DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
-Jobs = Annotated[
-    str, typer.Option(metavar="auto|N", help="Runs at a time; auto is one a core, or one on a GPU.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Train again what is finished already.")]
-FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; default: go on.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
-Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
-
-Sweeps = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[SWEEP]...", help="Ids of sweeps; all without.", show_default=False),
-]
-StudyFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Such as study.jsonl.gz.", show_default=False)
-]
-
-DEFAULT_STUDY = "fashion_mnist_cnn_tuning"
 
 
 @app.callback(invoke_without_command=True)
@@ -89,31 +56,35 @@ def _version(
     "fmnist run configs/exp1_dropout.yaml --set epochs=1 --set train_size=10000"
 )
 def run(
-    configs: Configs,
+    configs: options.Configs,
     *,
-    settings: Settings = None,
-    seeds: Seeds = None,
-    device: DeviceName = "auto",
-    jobs: Jobs = "auto",
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-    data_dir: DataDir = None,
-    force: Force = False,
-    fail_fast: FailFast = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    settings: options.Settings = None,
+    seeds: options.Seeds = None,
+    device: options.DeviceName = "auto",
+    jobs: options.Jobs = "auto",
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
+    force: options.Force = False,
+    fail_fast: options.FailFast = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train what the sweeps ask for and the study does not have yet, and track it in MLflow."""
-    sweeps, workers = _sweeps(configs, settings, seeds), _jobs(jobs)
+    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
 
-    from fmnist_tuning.worker import warm_up
+    from fmnist_tuning.running.pool import check_device, warm_up
 
+    check_device(device)
     warm_up()
 
     from fmnist_tuning import terminal
-    from fmnist_tuning.data import find
-    from fmnist_tuning.execution import Results, execute
-    from fmnist_tuning.tracking import Study
+    from fmnist_tuning.data.files import find
+    from fmnist_tuning.progress import RunDisplay
+    from fmnist_tuning.report.study import read_study
+    from fmnist_tuning.running.engine import execute, plan_study
+    from fmnist_tuning.running.events import PlanResults
+    from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
     study = Study.open(experiment, tracking_uri)
@@ -123,12 +94,13 @@ def run(
         {
             "study": f"{study.name} in {study.place}",
             "data": f"{files.described}, verified, in {files.folder}",
-            "plan": ", ".join(sweep.sweep for sweep in sweeps),
+            "plan": ", ".join(sweep.id for sweep in sweeps),
         },
     )
-    results = Results(sweeps)
+    planned = plan_study(sweeps, study, files.digest, force=force)
+    results = PlanResults(planned.sweeps)
     events = execute(
-        sweeps,
+        planned,
         study=study,
         files=files,
         device=device,
@@ -136,14 +108,16 @@ def run(
         force=force,
         fail_fast=fail_fast,
     )
-    with closing(events), terminal.RunDisplay(out) as display:
+    with closing(events), RunDisplay(out) as display:
         for event in events:
             results.add(event)
             display.show(event)
     if as_json:
         typer.echo(json.dumps(results.as_json(), indent=2))
     else:
-        terminal.print_results(terminal.console(), results)
+        there = sorted(results.finished)
+        every = read_study(study, only=there).every if there else {}
+        terminal.print_outcome(terminal.console(), results, every)
     terminal.facts(out, {"browse": study.browse_hint()})
     if results.failures:
         failed = terminal.escape(f"failed: {', '.join(results.failures)}")
@@ -153,47 +127,49 @@ def run(
 
 @app.command()
 def plan(
-    configs: Configs,
+    configs: options.Configs,
     *,
-    settings: Settings = None,
-    seeds: Seeds = None,
-    jobs: Jobs = "auto",
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-    data_dir: DataDir = None,
-    force: Force = False,
-    as_json: Json = False,
+    settings: options.Settings = None,
+    seeds: options.Seeds = None,
+    device: options.DeviceName = "auto",
+    jobs: options.Jobs = "auto",
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
     """List every run in order, and what would be trained, reused and shared, without running it."""
-    sweeps, workers = _sweeps(configs, settings, seeds), _jobs(jobs)
+    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
 
     from fmnist_tuning import terminal
-    from fmnist_tuning.data import find
-    from fmnist_tuning.execution import preview
-    from fmnist_tuning.tracking import Study
+    from fmnist_tuning.data.files import find
+    from fmnist_tuning.running.engine import plan_study
+    from fmnist_tuning.running.pool import automatic_workers, check_device
+    from fmnist_tuning.store.study import Study
 
+    check_device(device)
     files = find(data_dir)
     study = Study.find(experiment, tracking_uri)
-    shown = preview(sweeps, study, files.digest, jobs=workers, force=force)
+    planned = plan_study(sweeps, study, files.digest, force=force)
     if as_json:
-        typer.echo(json.dumps(shown.as_json(), indent=2))
+        typer.echo(json.dumps(planned.as_json(), indent=2))
     else:
-        terminal.print_plan(terminal.console(), shown)
+        terminal.print_plan(terminal.console(), planned, workers or automatic_workers(device))
 
 
 @app.command()
 def data(
     *,
-    data_dir: DataDir = None,
+    data_dir: options.DataDir = None,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Get the images where they are missing or damaged.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say where the images are and whether they are the right ones; --fetch gets them."""
-    from fmnist_tuning.data import DEFAULT_FOLDER, find
-    from fmnist_tuning.data import fetch as fetch_into
-    from fmnist_tuning.errors import DataError, MissingDataError
+    from fmnist_tuning.data.fetch import fetch_images
+    from fmnist_tuning.data.files import DEFAULT_FOLDER, find
 
     try:
         files = find(data_dir)
@@ -202,200 +178,18 @@ def data(
             raise
         # Where they are merely missing, that they are now fetched says it all.
         if not isinstance(error, MissingDataError):
-            _say(error, err=True)
-        fetch_into(data_dir or DEFAULT_FOLDER, say=lambda text: _say(text, err=True))
+            say(error, err=True)
+        fetch_images(data_dir or DEFAULT_FOLDER, say=lambda text: say(text, err=True))
         files = find(data_dir)
     if as_json:
         typer.echo(json.dumps(files.as_json(), indent=2))
     else:
-        _say(f"{files.folder}: {files.described}, verified (digest {files.digest})")
+        say(f"{files.folder}: {files.described}, verified (digest {files.digest})")
 
 
-@app.command()
-def results(
-    sweeps: Sweeps = None,
-    *,
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-    as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="A row a run as CSV on stdout.")] = False,
-) -> None:
-    """The tracked arms of each sweep over their seeds, and the verdicts on its claims."""
-    if as_json and as_csv:
-        raise FmnistError("--json and --csv: found both, allowed: one of them")
-
-    from fmnist_tuning import terminal
-    from fmnist_tuning.results import as_records, as_table, read_study
-
-    found = read_study(experiment, tracking_uri, only=sweeps or ())
-    if as_json:
-        typer.echo(json.dumps(as_records(found), indent=2))
-    elif as_csv:
-        typer.echo(as_table(found).to_csv(index=False), nl=False)
-    else:
-        terminal.print_study(terminal.console(), found.sweeps, found.every)
-
-
-@app.command()
-def plot(
-    sweeps: Sweeps = None,
-    *,
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-    output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("visualizations"),
-    file_format: Annotated[
-        Literal["png", "svg", "pdf"] | None,
-        typer.Option("--format", help="Instead of what the sweep's file says, or png."),
-    ] = None,
-) -> None:
-    """Draw each sweep's figure and its learning curves from MLflow alone."""
-    from fmnist_tuning.figures import draw_study
-    from fmnist_tuning.results import read_study
-    from fmnist_tuning.writing import write_whole
-
-    found = read_study(experiment, tracking_uri, only=sweeps or ())
-    for sweep, frames in found.sweeps.items():
-        if frames.missing:
-            total = len(frames.missing) + len(frames.runs)
-            missing = f"{len(frames.missing)} of {total} runs are not finished"
-            _say(f"{sweep}: {missing}: {', '.join(frames.missing[:5])}", err=True)
-    for sweep, drawn in draw_study(found.sweeps, file_format):
-        for name, content in drawn.items():
-            write_whole(output / name, content)
-            _say(output / name)
-        found.study.log_files(
-            found.sweep_run_ids[sweep], "plots", [output / name for name in drawn]
-        )
-
-
-@app.command()
-def journal(
-    *,
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-    output: Annotated[Path, typer.Option(help="The journal's file.")] = Path("JOURNAL.md"),
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 when it is behind the study.")
-    ] = False,
-) -> None:
-    """Write the journal's tables, answers and verdicts from MLflow alone; your own text stays."""
-    from fmnist_tuning.journal import difference, read_text, write_journal
-    from fmnist_tuning.results import read_study
-    from fmnist_tuning.writing import write_whole
-
-    present = read_text(output)
-    found = read_study(experiment, tracking_uri)
-    text = write_journal(found, present, output)
-    if not check:
-        write_whole(output, text.encode())
-        _say(output)
-    elif text != present:
-        _say(difference(present or "", text, output), nl=False)
-        raise typer.Exit(1)
-
-
-@app.command()
-def champion(
-    *,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A weights.pt for the best run, where the store has none of it.",
-            show_default=False,
-        ),
-    ] = None,
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-    data_dir: DataDir = None,
-    output: Annotated[Path, typer.Option(help="Folder for the figures.")] = Path("visualizations"),
-) -> None:
-    """Register the best arm's network in MLflow, and draw what each finalist gets wrong."""
-    from fmnist_tuning import terminal
-    from fmnist_tuning.champion import check_data, evaluate, finalists, load_images
-    from fmnist_tuning.data import find
-    from fmnist_tuning.results import read_study
-    from fmnist_tuning.tracking import Registry
-    from fmnist_tuning.writing import write_whole
-
-    found = read_study(experiment, tracking_uri)
-    files, registry = find(data_dir), Registry(found.study.uri)
-    last = finalists(found)
-    check_data(last[0], files)
-    images = load_images(files)
-    for finalist in last:
-        brought = weights if finalist.champion else None
-        evaluation = evaluate(finalist, found, registry, images, brought)
-        terminal.print_finalist(terminal.console(), finalist, evaluation)
-        paths = [output / name for name in evaluation.figures]
-        for path in paths:
-            write_whole(path, evaluation.figures[path.name])
-            _say(path)
-        found.study.log_files(finalist.run.run_id, "plots", paths)
-
-
-@app.command()
-def predict(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="PNG or JPEG files, or numbers of test images, from 0.",
-            show_default=False,
-        ),
-    ],
-    *,
-    tracking_uri: TrackingUri = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Name the garment on each image, by the champion's network."""
-    from fmnist_tuning import terminal
-    from fmnist_tuning.prediction import predict as predicted
-    from fmnist_tuning.prediction import read_images
-    from fmnist_tuning.tracking import Registry
-
-    chosen = read_images(images, data_dir)
-    best = Registry.existing(tracking_uri).champion()
-    answers = predicted(chosen, best)
-    if as_json:
-        typer.echo(json.dumps([answer.as_json() for answer in answers], indent=2))
-    else:
-        about = f"{best.run.name}, version {best.version}"
-        terminal.facts(terminal.console(stderr=True), {"model": about})
-        terminal.print_predictions(terminal.console(), answers)
-
-
-@app.command()
-def export(
-    file: StudyFile,
-    *,
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-) -> None:
-    """Write a study's finished runs and its sweeps into one file, for any other store."""
-    from fmnist_tuning.exchange import encode, export_study
-    from fmnist_tuning.tracking import Study
-    from fmnist_tuning.writing import write_whole
-
-    exported = export_study(Study.existing(experiment, tracking_uri))
-    write_whole(file, encode(exported.entries))
-    for what in exported.left_out:
-        typer.echo(f"left out: {what}", err=True)
-    typer.echo(f"{file}: {exported}")
-
-
-@app.command("import")
-def import_(
-    file: StudyFile,
-    *,
-    experiment: Experiment = DEFAULT_STUDY,
-    tracking_uri: TrackingUri = None,
-) -> None:
-    """Add to a study what such a file has and the study lacks; what is finished stays."""
-    from fmnist_tuning.exchange import import_study, read_file
-
-    typer.echo(import_study(read_file(file), experiment, tracking_uri))
+for _command in (results, plot, journal, champion, predict, export):
+    app.command()(_command)
+app.command("import")(import_)
 
 
 def main() -> None:
@@ -406,10 +200,10 @@ def main() -> None:
     try:
         app()
     except FmnistError as error:
-        _say(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
-        typer.echo("interrupted; the same command goes on with what is left", err=True)
+        say("interrupted; the same command goes on with what is left", err=True)
         sys.exit(interruption.exit_code)
 
 
@@ -422,27 +216,16 @@ def _leave_at_once() -> None:
         gc.freeze()
 
 
-def _say(text: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print what may hold names from outside."""
-    typer.echo(printable(str(text)), err=err, nl=nl)
-
-
-def _sweeps(
-    configs: list[Path], settings: list[str] | None, seeds: str | None
-) -> "list[SweepConfig]":
-    from fmnist_tuning.config import load_sweeps, parse_overrides, parse_seeds
+def _sweeps(configs: list[Path], settings: list[str] | None, seeds: str | None) -> "list[Sweep]":
+    from fmnist_tuning.report.figures.kinds import axes_by_kind
+    from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
 
     return load_sweeps(
-        configs, parse_overrides(settings or []), None if seeds is None else parse_seeds(seeds)
+        configs,
+        parse_overrides(settings or []),
+        None if seeds is None else parse_seeds(seeds),
+        figures=axes_by_kind(),
     )
-
-
-def _jobs(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 256:  # noqa: PLR2004
-        return int(text)
-    raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_tuning.config import RunConfig
-from fmnist_tuning.data import find
-from fmnist_tuning.data.files import CLASS_NAMES
+from fmnist_tuning.data.files import CLASS_NAMES, find
+from fmnist_tuning.data.pictures import read_picture
 from fmnist_tuning.errors import PictureError, TrackingError
-from fmnist_tuning.pictures import read_picture
-from fmnist_tuning.tracking import Champion
+from fmnist_tuning.store.registry import Champion
+from fmnist_tuning.sweeps.settings import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +89,14 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Pict
     return [picture(name) for name in names]
 
 
-def predict(images: Sequence[Picture], champion: Champion) -> list[Answer]:
+def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]:
     """Name the garments on one image or more, in float32.
 
     Raises:
         TrackingError: When the champion's run is not one of fmnist's.
         WeightsError: When its weights are damaged.
     """
-    from fmnist_tuning.training import classify, unpack_weights  # noqa: PLC0415  brings torch
+    from fmnist_tuning.training.classifier import classify, unpack_weights  # noqa: PLC0415  brings torch
 
     config = RunConfig.from_params(champion.run.params)
     if config is None:
@@ -105,7 +104,7 @@ def predict(images: Sequence[Picture], champion: Champion) -> list[Answer]:
             f"the champion's run {champion.run.run_id} has params that are no settings of a "
             "training; `fmnist champion` registers another"
         )
-    classifier = unpack_weights(champion.weights, config.architecture())
+    classifier = unpack_weights(champion.weights, config.arguments("network"))
     pixels = np.stack([image.pixels for image in images])
     return [
         Answer(image.name, _ranked(probabilities), image.truth)

@@ -1,42 +1,24 @@
-"""What a person sees: progress on stderr, tables on stdout."""
+"""What a person sees of results: labelled facts, tables, and text that a terminal may print."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape as without_markup
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fmnist_tuning.analysis import Summary, SweepFrames, judge_claims, standings, summary
-from fmnist_tuning.execution import (
-    Abandoned,
-    Blocked,
-    Decided,
-    EpochEnded,
-    Event,
-    Failed,
-    Finished,
-    Preview,
-    Ready,
-    Restarted,
-    Results,
-    Resumed,
-    Reused,
-    Started,
-    Waiting,
-)
-from fmnist_tuning.metrics import METRICS, Metric
-from fmnist_tuning.planning import PlannedRun
-from fmnist_tuning.printable import printable
-from fmnist_tuning.records import EpochMetrics
-from fmnist_tuning.tracking import ALIAS, MODEL_NAME
-from fmnist_tuning.wording import outcome
+from fmnist_tuning.analysis.best import standings
+from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
+from fmnist_tuning.analysis.verdicts import judge_claims
+from fmnist_tuning.metrics import ACCURACY, METRICS, Metric
+from fmnist_tuning.report.wording import outcome
+from fmnist_tuning.running.events import PlanResults
+from fmnist_tuning.sweeps.plan import Plan
+from fmnist_tuning.sweeps.runs import parameter_count
+from fmnist_tuning.text import printable
 
 if TYPE_CHECKING:
     from fmnist_tuning.champion import Evaluation, Finalist
@@ -66,143 +48,7 @@ def facts(out: Console, lines: Mapping[str, str]) -> None:
         out.print(f"[bold]{label:<7}[/bold] {escape(text)}", soft_wrap=True)
 
 
-class RunDisplay(AbstractContextManager["RunDisplay"]):
-    """Follows a running plan: bars on a terminal, a plain line an epoch elsewhere.
-
-    Args:
-        out: Where to draw.
-    """
-
-    def __init__(self, out: Console) -> None:
-        self._out = out
-        self._bars = (
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[figures]}"),
-                console=out,
-                transient=True,
-            )
-            if out.is_terminal and not out.quiet
-            else None
-        )
-        self._plan_bar: TaskID | None = None
-        self._run_bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        if self._bars:
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bars:
-            self._bars.stop()
-
-    def show(self, event: Event) -> None:
-        """Say what has happened."""
-        match event:
-            case Ready():
-                self._show_ready(event)
-            case Started(run):
-                self._show_started(run)
-            case Resumed() | Restarted() | Waiting() | Abandoned():
-                self._show_recovery(event)
-            case EpochEnded(run, metrics):
-                self._show_epoch(run, metrics)
-            case Finished(run) | Failed(run):
-                self._show_end(event, run)
-            case Reused(run, metrics):
-                accuracy = _percent(metrics["final_val_accuracy"])
-                self._line(f"{_title(run)}: reused, val accuracy {accuracy}", style="dim")
-            case Decided(sweep):
-                self._line(f"{sweep.sweep}: chosen by the sweeps it combines:")
-                for arm in sweep.expanded():
-                    predicted = _percent(arm.predicted or math.nan)
-                    self._line(f"  {arm.label}: predicted val accuracy {predicted}")
-            case Blocked(sweep, reason):
-                self._line(f"{sweep.sweep}: not run: {reason}", style="red")
-
-    def _show_ready(self, event: Ready) -> None:
-        env, count = event.environment, len(event.trainings)
-        workers = "1 worker" if event.workers == 1 else f"{event.workers} workers"
-        threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
-        each = f", {threads} each" if env.device == "cpu" else ""
-        facts(
-            self._out,
-            {
-                "device": f"{env.device} ({env.processor}), {workers}{each}, torch {env.torch}",
-                "train": "1 run" if count == 1 else f"{count} runs",
-            },
-        )
-        if self._bars:
-            if self._plan_bar is not None:
-                self._bars.remove_task(self._plan_bar)
-            epochs = sum(run.config.epochs for run in event.trainings)
-            self._plan_bar = self._bars.add_task("plan", total=epochs, unit="epochs", figures="")
-
-    def _show_started(self, run: PlannedRun) -> None:
-        if self._bars:
-            self._run_bars[run.fingerprint] = self._bars.add_task(
-                escape(_title(run)), total=run.config.epochs, unit="epochs", figures=""
-            )
-        else:
-            self._line(f"{_title(run)}: started")
-
-    def _show_recovery(self, event: Resumed | Restarted | Waiting | Abandoned) -> None:
-        match event:
-            case Resumed(run, epochs):
-                self._line(f"{_title(run)}: goes on after epoch {epochs}/{run.config.epochs}")
-                if self._bars and self._plan_bar is not None:
-                    self._bars.advance(self._run_bars[run.fingerprint], epochs)
-                    self._bars.advance(self._plan_bar, epochs)
-            case Restarted(run, reason):
-                self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
-                if self._bars and self._plan_bar is not None:
-                    bar = self._run_bars[run.fingerprint]
-                    behind = next(task.completed for task in self._bars.tasks if task.id == bar)
-                    self._bars.update(bar, completed=0)
-                    self._bars.advance(self._plan_bar, -behind)
-            case Waiting(run):
-                self._line(f"{_title(run)}: another command trains it; waiting for its result")
-            case Abandoned(name):
-                self._line(f"{name}: nobody was at work on it any more; marked KILLED")
-
-    def _show_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
-        figures = (
-            f"train loss {metrics.train_loss:.4f} acc {_percent(metrics.train_accuracy)}, "
-            f"val loss {metrics.val_loss:.4f} acc {_percent(metrics.val_accuracy)}"
-        )
-        if self._bars and self._plan_bar is not None:
-            self._bars.update(self._run_bars[run.fingerprint], advance=1, figures=figures)
-            self._bars.advance(self._plan_bar)
-        else:
-            epoch = f"epoch {metrics.epoch}/{run.config.epochs}"
-            took = duration(metrics.epoch_seconds)
-            self._line(f"{_title(run)}: {epoch}: {figures}, {took}")
-
-    def _show_end(self, event: Finished | Failed, run: PlannedRun) -> None:
-        bar = self._run_bars.pop(run.fingerprint, None)
-        if self._bars and bar is not None:
-            self._bars.remove_task(bar)
-        if isinstance(event, Failed):
-            self._line(f"{_title(run)}: FAILED: {event.reason}", style="red")
-        else:
-            accuracy = _percent(event.metrics["final_val_accuracy"])
-            took = duration(event.metrics["train_seconds"])
-            self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
-
-    def _line(self, text: str, style: str = "") -> None:
-        self._out.print(escape(text), style=style, soft_wrap=True)
-
-
-def print_plan(out: Console, plan: Preview) -> None:
+def print_plan(out: Console, plan: Plan, workers: int) -> None:
     """Print every run of a plan in order, and what they add up to."""
     table = _table("#", "sweep", "arm", "seed", "params", "", "about", right=(0, 3, 4, 6))
     for number, row in enumerate(plan.rows, 1):
@@ -212,82 +58,84 @@ def print_plan(out: Console, plan: Preview) -> None:
             row.run.sweep,
             escape(row.run.arm.label),
             str(row.run.config.seed),
-            f"{row.params:,}",
+            f"{parameter_count(row.run.config):,}",
             escape(f"{what} {row.source}" if row.source else what),
             duration(row.seconds) if row.seconds else "",
         )
     number = len(plan.rows)
-    for sweep in plan.undecided:
+    for sweep in plan.pending:
         for place in range(sweep.combine.top if sweep.combine else 0):
             for seed in sweep.seeds:
                 number += 1
                 arm = f"number {place + 1} by prediction"
                 what = "decided once the others have ended"
-                table.add_row(str(number), sweep.sweep, arm, str(seed), "", what)
+                table.add_row(str(number), sweep.id, arm, str(seed), "", what)
     out.print(table)
-    for sweep in plan.decided:
-        for choice in sweep.expanded():
-            predicted = _percent(choice.predicted or math.nan)
-            line = f"{sweep.sweep} {choice.label}: predicted val accuracy {predicted}"
+    for sweep in plan.chosen:
+        for choice in sweep.arms:
+            predicted = percent(choice.predicted or math.nan)
+            line = f"{sweep.id} {choice.label}: predicted val accuracy {predicted}"
             out.print(escape(line), soft_wrap=True)
-    out.print(escape(_totals(plan)), soft_wrap=True)
+    out.print(escape(_totals(plan, workers)), soft_wrap=True)
 
 
-def _totals(plan: Preview) -> str:
-    runs = len(plan.rows) + plan.undecided_runs
-    trainings = len(plan.trainings) + plan.undecided_runs
+def _totals(plan: Plan, workers: int) -> str:
+    runs = len(plan.rows) + plan.pending_runs
+    trainings = len(plan.trainings) + plan.pending_runs
     counts = {
         kind: sum(row.action == action for row in plan.rows)
         for kind, action in (("reused from the study", "reuse"), ("shared", "share"))
     }
     parts = [f"{count} {kind}" for kind, count in counts.items() if count]
     text = f"{runs} runs make {trainings} trainings" + (f" ({', '.join(parts)})" if parts else "")
-    if plan.seconds:
-        beside = f", and {plan.undecided_runs} more to be decided" if plan.undecided else ""
-        text += f"; about {duration(plan.seconds)} with {plan.workers} at a time{beside}"
+    if seconds := plan.seconds(workers):
+        beside = f", and {plan.pending_runs} more to be decided" if plan.pending else ""
+        text += f"; about {duration(seconds)} with {workers} at a time{beside}"
     elif trainings:
         text += "; no earlier run tells how long they take"
     return text
 
 
-def print_results(out: Console, results: Results) -> None:
-    """Print a table for each sweep of a plan."""
-    frames = {sweep.sweep.sweep: sweep.frames() for sweep in results.sweeps}
+def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepFrames]) -> None:
+    """Print a table for each sweep of a plan that was run, and what failed.
+
+    Args:
+        out: Where.
+        results: Of the plan.
+        every: All of the study's sweeps by id, as they are in the store.
+    """
     for sweep in results.sweeps:
-        if sweep.blocked:
-            out.print(escape(f"{sweep.sweep.sweep}: not run: {sweep.blocked}"), soft_wrap=True)
-            continue
-        out.print(arms_table(frames[sweep.sweep.sweep], frames))
-        for run, reason in sweep.failed:
-            out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
+        if sweep in results.blocked:
+            text = f"{sweep}: not run: {results.blocked[sweep]}"
+            out.print(escape(text), soft_wrap=True)
+        if sweep in results.finished:
+            out.print(arms_table(every[sweep], every))
+        for run, reason in results.failed:
+            if run.sweep == sweep:
+                text = f"{run.name}: FAILED: {reason}"
+                out.print(escape(text), style="red", soft_wrap=True)
 
 
-_COLUMNS: Final = {
-    "train acc %": "final_train_accuracy",
-    "val acc %": "final_val_accuracy",
-    "train loss": "final_train_loss",
-    "val loss": "final_val_loss",
-    "gap, points": "overfitting_gap",
-}
+_COLUMNS: Final = {metric.column: metric for metric in METRICS.values() if metric.column}
 
 
-def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames] | None = None) -> Table:
+def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
     """A row an arm: the mean over its n seeds, and ± the standard deviation where n > 1.
 
     The best validation accuracy is marked with a star, and what the data cannot tell from it with
     a tilde.
     """
     table = _table("", "arm", "n", *_COLUMNS, "params", "time", right=range(2, 10))
-    table.title = escape(f"{frames.config.sweep}: {frames.config.title}")
+    table.title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
     table.title_justify = "left"
-    places = standings(frames, "final_val_accuracy", others)
+    places = standings(frames, ACCURACY, others)
     for arm in frames.arms:
         place = places[arm.label]
-        summaries = {name: summary(frames, arm, name) for name in _COLUMNS.values()}
+        summaries = {m.name: summary(frames, arm, m.name) for m in _COLUMNS.values()}
         table.add_row(
             "*" if place.best else "~" if place.tied else "",
             escape(arm.label),
-            str(summaries["final_val_accuracy"].seeds),
+            str(summaries[ACCURACY].seeds),
             *(_spread(METRICS[name], found) for name, found in summaries.items()),
             METRICS["total_params"].format(summary(frames, arm, "total_params").mean),
             duration(summary(frames, arm, "train_seconds").mean),
@@ -312,9 +160,7 @@ def print_study(
             text = f"{claim.that}: {outcome(claim, verdict)}"
             out.print(Padding(escape(text), (0, 0, 0, 2)))
         if frames.missing:
-            total = len(frames.missing) + len(frames.runs)
-            text = f"{frames.config.sweep}: {len(frames.missing)} of {total} runs are not finished"
-            out.print(escape(text), style="yellow")
+            out.print(escape(frames.lacking), style="yellow")
         out.print()
 
 
@@ -328,11 +174,11 @@ def print_finalist(out: Console, finalist: "Finalist", evaluation: "Evaluation")
     as_logged = (
         "as its run logged"
         if evaluation.accuracy == evaluation.logged
-        else f"its run logged {_percent(evaluation.logged)}"
+        else f"its run logged {percent(evaluation.logged)}"
     )
-    out.print(f"  {_percent(evaluation.accuracy)} scored again, {as_logged}")
+    out.print(f"  {percent(evaluation.accuracy)} scored again, {as_logged}")
     if evaluation.version is not None:
-        out.print(f"  models:/{MODEL_NAME}@{ALIAS}, version {escape(evaluation.version)}")
+        out.print(f"  {finalist.model}, version {escape(evaluation.version)}")
 
 
 def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
@@ -342,7 +188,7 @@ def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
     table = _table(*columns, right=(2, 4))
     for answer in answers:
         (first, chance), (second, rest) = [*answer.probabilities.items()][:2]
-        row = [escape(answer.image), first, _percent(chance), second, _percent(rest)]
+        row = [escape(answer.image), first, percent(chance), second, percent(rest)]
         if known:
             missed = "" if answer.truth in (None, first) else " (missed)"
             row.append(f"{answer.truth or ''}{missed}")
@@ -380,9 +226,6 @@ def _table(*columns: str, right: Iterable[int]) -> Table:
     return table
 
 
-def _title(run: PlannedRun) -> str:
-    return f"{run.sweep} {run.name}"
-
-
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """`92.21 %`."""
     return f"{fraction * 100:.2f} %"

@@ -10,18 +10,19 @@ from functools import cache
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
+from fmnist_tuning.sweeps.settings import RunConfig
+
 CONFIDENCE: Final = 0.95
-POWER: Final = 0.8
-MAX_SEEDS: Final = 1_000
-"""Beyond so many seeds an answer is out of reach."""
-
-EXACT_METRICS: Final = frozenset({"total_params"})
-"""The same for every seed: one run tells all."""
-
 Method = Literal["paired t", "Welch t", "exact", "one seed"]
-Word = Literal["supported", "refuted", "equivalent", "inconclusive"]
+
+Side = tuple[frozenset[RunConfig], frozenset[int]]
+"""A group of runs: the settings of its arms, and its seeds."""
+
+Question = tuple[str, frozenset[Side]]
+"""What a contrast is about, whichever side comes first: a metric and two groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Contrast:
         deviation: Standard deviation of a single pair's difference, from which the number of
             seeds that an answer needs is judged; NaN like the interval.
         method: How the interval was made.
+        question: What it answers, by which it is known again; None where nobody asks.
     """
 
     difference: float
@@ -46,30 +48,7 @@ class Contrast:
     seeds: int
     deviation: float
     method: Method
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval, on its own, excludes no difference."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a claim has come to.
-
-    Attributes:
-        word: The verdict.
-        contrast: Oriented as the claim words it: `arm` minus `versus`.
-        p_adjusted: Holm's, within the claims of one sweep.
-        seeds_needed: How many seeds would decide an inconclusive claim with 80 % power, were the
-            difference and the spread what they look like; None where that is not known or more
-            than 1,000.
-    """
-
-    word: Word
-    contrast: Contrast
-    p_adjusted: float
-    seeds_needed: int | None
+    question: Question | None = None
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -77,12 +56,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:  # noqa: PLR2004
         return math.nan, math.nan
-    half = _t(len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample))
+    half = t_quantile(len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample))
     return sample.mean() - half, sample.mean() + half
 
 
 def contrast(
-    first: Mapping[int, float], second: Mapping[int, float], *, exact: bool = False
+    first: Mapping[int, float],
+    second: Mapping[int, float],
+    *,
+    exact: bool = False,
+    question: Question | None = None,
 ) -> Contrast:
     """Compare two groups of runs.
 
@@ -94,6 +77,7 @@ def contrast(
         first: A metric by seed; a value may be the mean of several arms.
         second: The same for the group compared with.
         exact: The metric is the same for every seed.
+        question: What the contrast answers.
 
     Raises:
         ValueError: When a group is empty.
@@ -105,36 +89,37 @@ def contrast(
     seeds = min(len(one), len(other))
     if exact:
         p = 1.0 if difference == 0 else 0.0
-        return Contrast(difference, difference, difference, p, seeds, 0.0, "exact")
-    unknown = Contrast(difference, math.nan, math.nan, math.nan, seeds, math.nan, "one seed")
+        return Contrast(difference, difference, difference, p, seeds, 0.0, "exact", question)
+    nan = math.nan
+    unknown = Contrast(difference, nan, nan, nan, seeds, nan, "one seed", question)
     if seeds < 2:  # noqa: PLR2004
         return unknown
-    freedom: float
+    method: Method
     if set(first) == set(second):
-        pairs = np.array([first[seed] - second[seed] for seed in first])
-        deviation, method = float(pairs.std(ddof=1)), "paired t"
-        error, freedom = deviation / math.sqrt(len(pairs)), len(pairs) - 1
+        pairs, method = np.array([first[seed] - second[seed] for seed in first]), "paired t"
+        deviation, freedom = float(pairs.std(ddof=1)), float(len(pairs) - 1)
+        error = deviation / math.sqrt(len(pairs))
     else:
-        shares = one.var(ddof=1) / len(one), other.var(ddof=1) / len(other)
-        error = math.sqrt(sum(shares))
-        # Welch-Satterthwaite.
-        weights = shares[0] ** 2 / (len(one) - 1) + shares[1] ** 2 / (len(other) - 1)
-        freedom = sum(shares) ** 2 / weights if weights else math.nan
-        deviation, method = math.sqrt(one.var(ddof=1) + other.var(ddof=1)), "Welch t"
+        method = "Welch t"
+        deviation, error, freedom = _welch(one, other)
     if not error > 0:
         # Values on a grid, such as counts of 10,000 images, can agree by chance; that no spread
         # was seen does not say that there is none.
         return unknown
-    half = _t(freedom) * error
-    return Contrast(
-        difference=difference,
-        low=difference - half,
-        high=difference + half,
-        p=float(2 * special.stdtr(freedom, -abs(difference) / error)),
-        seeds=seeds,
-        deviation=deviation,
-        method=method,  # type: ignore[arg-type]
-    )
+    half = t_quantile(freedom) * error
+    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
+    low, high = difference - half, difference + half
+    return Contrast(difference, low, high, p, seeds, deviation, method, question)
+
+
+def _welch(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Of two samples: the deviation of a pair's difference, the means' error, its freedom."""
+    variances = float(one.var(ddof=1)), float(other.var(ddof=1))
+    shares = variances[0] / len(one), variances[1] / len(other)
+    # Welch-Satterthwaite.
+    weights = shares[0] ** 2 / (len(one) - 1) + shares[1] ** 2 / (len(other) - 1)
+    freedom = sum(shares) ** 2 / weights if weights else math.nan
+    return math.sqrt(sum(variances)), math.sqrt(sum(shares)), freedom
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -154,64 +139,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def judge(
-    contrasts: Sequence[Contrast],
-    expected: Sequence[Literal["higher", "lower", "equal"]],
-    margins: Sequence[float],
-) -> list[Verdict]:
-    """Give each of a family of claims its verdict.
-
-    - *equivalent*: the whole 95 % interval lies within the margin on either side of zero: whatever
-      the difference is, it does not matter. For a claim that expects no difference, *supported*.
-    - *supported*, *refuted*: the difference is certain (Holm-adjusted p < 0.05) and has the
-      expected sign, or the opposite one. A claim of no difference is refuted only by an interval
-      that lies wholly beyond the margin.
-    - *inconclusive*: the seeds so far do not tell.
-    """
-    adjusted = holm([c.p for c in contrasts])
-    verdicts = []
-    for found, expect, margin, p in zip(contrasts, expected, margins, adjusted, strict=True):
-        certain = p < 1 - CONFIDENCE
-        small = found.low >= -margin and found.high <= margin
-        word: Word = "inconclusive"
-        if expect == "equal":
-            if small:
-                word = "supported"
-            elif certain and (found.low > margin or found.high < -margin):
-                word = "refuted"
-        elif small:
-            word = "equivalent"
-        elif certain:
-            word = "supported" if (found.difference > 0) == (expect == "higher") else "refuted"
-        needed = seeds_needed(found, margin) if word == "inconclusive" else None
-        verdicts.append(Verdict(word, found, p, needed))
-    return verdicts
-
-
-def seeds_needed(found: Contrast, margin: float) -> int | None:
-    """The smallest number of seeds that tells a difference like this from zero, or from the margin.
-
-    For a power of 80 %, from the difference and the spread as they look now; see Cohen, Statistical
-    Power Analysis for the Behavioral Sciences (1988), with t quantiles in place of normal ones.
-    """
-    if math.isnan(found.deviation):
-        return None
-    targets = [abs(found.difference), margin - abs(found.difference)]
-    reach = max(targets)  # whichever is decided first
-    if reach <= 0:
-        return None
-    for seeds in range(max(found.seeds, 1) + 1, MAX_SEEDS + 1):
-        if _detectable(seeds) * found.deviation <= reach:
-            return seeds
-    return None
-
-
 @cache
-def _detectable(seeds: int) -> float:
-    """The difference that so many seeds see with the wanted power, in standard deviations."""
-    return float((_t(seeds - 1) + special.stdtrit(seeds - 1, POWER)) / math.sqrt(seeds))
-
-
-@cache
-def _t(freedom: float) -> float:
+def t_quantile(freedom: float) -> float:
+    """Student's t, of which 95 % lie within plus and minus this."""
     return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))

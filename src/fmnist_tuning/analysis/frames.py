@@ -9,9 +9,9 @@ from typing import Final
 import pandas as pd
 
 from fmnist_tuning.analysis.contrasts import interval
-from fmnist_tuning.config import Arm, SweepConfig
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.sweep import Sweep
 
-CURVES: Final = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 CONVERGED: Final = 0.8
 
 
@@ -20,7 +20,7 @@ class SweepFrames:
     """What a study knows of one sweep.
 
     Attributes:
-        config: The sweep as it was last run, its arms decided.
+        sweep: As it was last run, its arms chosen.
         runs: A row a finished run: `arm` (the label), `seed`, `run_id`, every setting and every
             metric by name, `overfitting_gap`, and `val_epochs_to_80`, the first epoch that ended
             with a validation accuracy of 80 % (NaN where none did). In the order of arms and seeds.
@@ -28,7 +28,7 @@ class SweepFrames:
         missing: The names of its runs that are not finished.
     """
 
-    config: SweepConfig
+    sweep: Sweep
     runs: pd.DataFrame
     curves: pd.DataFrame
     missing: tuple[str, ...] = ()
@@ -37,12 +37,18 @@ class SweepFrames:
     def arms(self) -> tuple[Arm, ...]:
         """The arms with at least one finished run, in the sweep's order."""
         finished = set(self.runs["arm"]) if len(self.runs) else set()
-        return tuple(arm for arm in self.config.expanded() if arm.label in finished)
+        return tuple(arm for arm in self.sweep.arms if arm.label in finished)
 
     @property
     def seeds(self) -> int:
         """Finished seeds of the arm that has the most."""
         return int(self.runs.groupby("arm").size().max()) if len(self.runs) else 0
+
+    @property
+    def lacking(self) -> str:
+        """`exp1: 3 of 15 runs are not finished`."""
+        total = len(self.missing) + len(self.runs)
+        return f"{self.sweep.id}: {len(self.missing)} of {total} runs are not finished"
 
     def arm(self, label: str) -> pd.DataFrame:
         """The finished runs of one arm, a row a seed."""
@@ -69,7 +75,7 @@ class SweepFrames:
 
 
 def build_frames(
-    config: SweepConfig,
+    sweep: Sweep,
     finished: Sequence[tuple[Arm, int, str, Mapping[str, float]]],
     curves: pd.DataFrame,
     missing: Sequence[str] = (),
@@ -77,7 +83,7 @@ def build_frames(
     """Put a sweep's runs into frames.
 
     Args:
-        config: The sweep.
+        sweep: The sweep.
         finished: Arm, seed, MLflow run id and metrics of each finished run.
         curves: `run_id`, `epoch`, `metric`, `value` of at least those runs.
         missing: Names of runs that are not finished.
@@ -95,7 +101,7 @@ def build_frames(
         runs["overfitting_gap"] = runs["final_train_accuracy"] - runs["final_val_accuracy"]
         there = own[(own["metric"] == "val_accuracy") & (own["value"] >= CONVERGED)]
         runs["val_epochs_to_80"] = runs["run_id"].map(there.groupby("run_id")["epoch"].min())
-    return SweepFrames(config, runs, own.drop(columns="run_id"), tuple(missing))
+    return SweepFrames(sweep, runs, own.drop(columns="run_id"), tuple(missing))
 
 
 def no_curves() -> pd.DataFrame:

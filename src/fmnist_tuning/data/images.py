@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist_tuning.data.files import CLASS_NAMES
-from fmnist_tuning.data.sharing import SharedImages
+from fmnist_tuning.data.files import CLASS_NAMES, SharedImages
 from fmnist_tuning.errors import DataError
 
 
@@ -90,7 +90,8 @@ class FashionMnist:
         *,
         train_size: int,
         val_size: int,
-        holdout_size: int | None,
+        validation: Literal["test", "holdout"],
+        holdout_size: int,
         generator: torch.Generator,
     ) -> Images:
         """The images of one run.
@@ -98,26 +99,27 @@ class FashionMnist:
         Args:
             train_size: Training images, drawn evenly from the classes.
             val_size: Validation images, drawn likewise.
-            holdout_size: How many training images to set aside, of which validation takes its
-                own; None validates on the test set.
+            validation: On the test set, or on training images that are set aside.
+            holdout_size: How many are, with `holdout`; validation takes its own from them.
             generator: On the CPU; decides which images a part holds.
 
         Raises:
             DataError: When the data have fewer images than asked for.
         """
-        train, validation = self.train, self.test
-        if holdout_size is not None:
+        train, judge = self.train, self.test
+        held_out = validation == "holdout"
+        if held_out:
             _check_size("holdout_size", holdout_size, len(train) - 1)
-            held_out = _balanced(train.labels, holdout_size, generator)
+            aside = _balanced(train.labels, holdout_size, generator)
             kept = torch.ones(len(train), dtype=torch.bool)
-            kept[held_out] = False
-            train, validation = train.take(kept.nonzero()[:, 0]), train.take(held_out)
+            kept[aside] = False
+            train, judge = train.take(kept.nonzero()[:, 0]), train.take(aside)
         _check_size("train_size", train_size, len(train))
-        _check_size("val_size", val_size, len(validation))
+        _check_size("val_size", val_size, len(judge))
         return Images(
             train=train.take(_balanced(train.labels, train_size, generator)),
-            validation=validation.take(_balanced(validation.labels, val_size, generator)),
-            test=self.test if holdout_size is not None else None,
+            validation=judge.take(_balanced(judge.labels, val_size, generator)),
+            test=self.test if held_out else None,
         )
 
 

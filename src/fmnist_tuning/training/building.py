@@ -1,16 +1,52 @@
-"""A run's network and optimizer, as they are before the first step."""
+"""A run's generators, network and optimizer, as they are before the first step.
 
+Every source of randomness has its own generator, and all of them descend from the run's seed. So
+two arms with one seed start from the same weights where their layers agree, and see the same images
+in the same order.
+"""
+
+from enum import IntEnum
 from typing import Final
 
+import numpy as np
 import torch
 from torch import nn
 
-from fmnist_tuning.model import FashionCNN
-from fmnist_tuning.training.randomness import Stream, generator
+from fmnist_tuning.data.images import FashionMnist, Images
+from fmnist_tuning.training.model import FashionCNN
 
 FUSED: Final = {"cpu": ("Adagrad", "Adam", "AdamW", "SGD"), "cuda": ("Adam", "AdamW", "SGD")}
 CAPTURABLE: Final = ("Adadelta", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
 """Optimizers that can keep their step count on the GPU, where a CUDA graph can advance it."""
+
+
+class Stream(IntEnum):
+    """What randomness is for; each purpose has a stream of its own under one seed."""
+
+    WEIGHTS = 0
+    ORDER = 1
+    DROPOUT = 2
+    SUBSET = 3
+
+
+def generator(seed: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator for one purpose, independent of those for the others (`numpy.SeedSequence`)."""
+    state = np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+def select_images(data: FashionMnist, seed: int, **choice: object) -> Images:
+    """What a run trains on and is judged by.
+
+    Args:
+        data: All images.
+        seed: The run's seed.
+        **choice: Arguments of `FashionMnist.select`.
+
+    Raises:
+        DataError: When the data have fewer images than it asks for.
+    """
+    return data.select(**choice, generator=generator(seed, Stream.SUBSET))  # type: ignore[arg-type]
 
 
 def build_model(seed: int, device: torch.device, **architecture: object) -> FashionCNN:
@@ -33,16 +69,16 @@ def build_model(seed: int, device: torch.device, **architecture: object) -> Fash
 
 
 def build_optimizer(
-    model: nn.Module, name: str, *, learning_rate: float, weight_decay: float, momentum: float
+    model: nn.Module, *, optimizer: str, learning_rate: float, weight_decay: float, momentum: float
 ) -> torch.optim.Optimizer:
     """An optimizer by its name in `torch.optim`, in its fused form where it has one."""
     kind = next(model.parameters()).device.type
     options: dict[str, object] = {"lr": learning_rate, "weight_decay": weight_decay}
     if momentum:
         options["momentum"] = momentum
-    if name in FUSED.get(kind, ()):
+    if optimizer in FUSED.get(kind, ()):
         options["fused"] = True
-    if kind == "cuda" and name in CAPTURABLE:
+    if kind == "cuda" and optimizer in CAPTURABLE:
         options["capturable"] = True
-    optimizer: torch.optim.Optimizer = getattr(torch.optim, name)(model.parameters(), **options)
-    return optimizer
+    made: torch.optim.Optimizer = getattr(torch.optim, optimizer)(model.parameters(), **options)
+    return made

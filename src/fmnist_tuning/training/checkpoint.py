@@ -7,9 +7,9 @@ from typing import Any, Final
 import torch
 
 from fmnist_tuning.errors import CheckpointError
-from fmnist_tuning.model import FashionCNN
-from fmnist_tuning.records import EpochMetrics
+from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.training.loop import Progress
+from fmnist_tuning.training.model import FashionCNN
 
 _FORMAT: Final = 1
 

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fmnist_tuning.config.run import Precision
 from fmnist_tuning.errors import WeightsError
-from fmnist_tuning.model import FashionCNN
+from fmnist_tuning.sweeps.settings import Precision
 from fmnist_tuning.training.loop import EVALUATION_BATCH
+from fmnist_tuning.training.model import FashionCNN
 from fmnist_tuning.training.step import autocast
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from fmnist_tuning.config.run import Precision
 from fmnist_tuning.data.images import Split
-from fmnist_tuning.model import FashionCNN
+from fmnist_tuning.sweeps.settings import Precision
+from fmnist_tuning.training.model import FashionCNN
 
 # What libraries set up on first use must not be caught in a graph.
 WARM_UP_STEPS: Final = 3

@@ -1,0 +1,152 @@
+"""Getting the images: torchvision's own downloader, else Debian's package; all or nothing."""
+
+import io
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Final
+
+from fmnist_tuning.data.files import DEBIAN_FOLDER, PUBLISHED, TORCHVISION_LAYOUT, verify
+from fmnist_tuning.errors import DataError
+
+PACKAGE: Final = "dataset-fashion-mnist"
+NETWORK_TIMEOUT_SECONDS: Final = 30
+APT_TIMEOUT_SECONDS: Final = 300
+
+Say = Callable[[str], None]
+
+
+def fetch_images(
+    folder: Path, *, say: Say, dataset: type[Any] | None = None, apt: str | None = "apt-get"
+) -> Path:
+    """Get the four files into `folder`, in torchvision's layout, verified.
+
+    They are gathered in a temporary folder beside their place, and moved only once all four have
+    passed verification, so that a cut download never passes for data.
+
+    Args:
+        folder: The data folder; made where it is missing.
+        say: Told in a sentence what is being tried.
+        dataset: torchvision's class, or one like it with other `mirrors` and `resources`.
+        apt: The name of apt-get; None leaves Debian's package out.
+
+    Returns:
+        The folder with the four files.
+
+    Raises:
+        DataError: When every way failed, with each one's reason and what to do by hand.
+    """
+    folder = folder.absolute()  # apt and dpkg-deb run in a folder of their own
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
+            fetched = _fetch_into(Path(scratch), say, dataset, apt)
+            target = folder / TORCHVISION_LAYOUT
+            target.mkdir(parents=True, exist_ok=True)
+            for name in PUBLISHED:
+                present = next(p for p in (fetched / name, fetched / f"{name}.gz") if p.exists())
+                # A damaged file of the other form would be found first.
+                for stale in (target / name, target / f"{name}.gz"):
+                    stale.unlink(missing_ok=True)
+                present.replace(target / present.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error}") from None
+    verify(target)
+    return target
+
+
+def _fetch_into(scratch: Path, say: Say, dataset: type[Any] | None, apt: str | None) -> Path:
+    failures = []
+    ways: list[tuple[str, Callable[[], Path]]] = [
+        ("torchvision's mirror", lambda: _with_torchvision(scratch / "torchvision", dataset))
+    ]
+    if apt and shutil.which(apt):
+        ways.append((f"Debian's {PACKAGE}", lambda: _with_apt(scratch / "apt", apt)))
+    for name, way in ways:
+        say(f"fetching Fashion-MNIST from {name} ...")
+        try:
+            found = way()
+            verify(found)
+        except (RuntimeError, OSError, subprocess.SubprocessError, DataError) as error:
+            failures.append(f"  {name}: {_last_line(error)}")
+            say(failures[-1].strip())
+        else:
+            return found
+    raise DataError(
+        "\n".join(
+            [
+                "Fashion-MNIST could not be fetched:",
+                *failures,
+                "By hand: put these four files, plain or with .gz, into ./data or a folder that "
+                "--data-dir names:",
+                *(f"  {name}" for name in PUBLISHED),
+                f"On Debian or Ubuntu, `sudo apt install {PACKAGE}` puts them into "
+                f"{DEBIAN_FOLDER}, where fmnist looks too.",
+            ]
+        )
+    )
+
+
+def _with_torchvision(scratch: Path, dataset: type[Any] | None) -> Path:
+    if dataset is None:
+        from torchvision.datasets import FashionMNIST  # noqa: PLC0415  two seconds to import
+
+        dataset = FashionMNIST
+    progress_bars = io.StringIO()
+    with _network_timeout(), redirect_stderr(progress_bars), redirect_stdout(progress_bars):
+        dataset(str(scratch), download=True)
+    return scratch / dataset.__name__ / "raw"
+
+
+def _with_apt(scratch: Path, apt: str) -> Path:
+    """Unpack Debian's package; apt keeps its lists in `scratch`, so that no root is needed."""
+    (scratch / "lists" / "partial").mkdir(parents=True)
+    (scratch / "archives" / "partial").mkdir(parents=True)
+    options = [
+        f"-oDir::State::Lists={scratch / 'lists'}",
+        f"-oDir::Cache={scratch}",
+        f"-oDir::Cache::Archives={scratch / 'archives'}",
+        "-oDebug::NoLocking=1",
+        "-oAPT::Sandbox::User=",
+        f"-oAcquire::http::Timeout={NETWORK_TIMEOUT_SECONDS}",
+        "-oAcquire::Retries=1",
+        "-qq",
+    ]
+    for arguments in (["update"], ["download", PACKAGE]):
+        _run([apt, *options, *arguments], scratch)
+    package = next(scratch.glob(f"{PACKAGE}_*.deb"))
+    _run(["dpkg-deb", "--extract", str(package), str(scratch / "unpacked")], scratch)
+    return scratch / "unpacked" / DEBIAN_FOLDER.relative_to("/")
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=APT_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip() or f"{command[0]} ended with {done.returncode}")
+
+
+@contextmanager
+def _network_timeout() -> Iterator[None]:
+    """Torchvision opens its downloads without a time limit of their own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,81 @@
+"""What several commands share: options as Typer takes them, and the way to say something."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.text import printable
+
+DEFAULT_STUDY = "fashion_mnist_cnn_tuning"
+_MAX_JOBS = 256
+
+Configs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CONFIG...", help="Sweep files, or folders of them.", show_default=False
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over every sweep's `fixed`."),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|A,B,...",
+        help="Number of seeds (3) or a list (0,1,2), for every arm; seed 7 alone is 7,.",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="FMNIST_DATA_DIR", help="The images' folder.", show_default=False),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow store; default: MLFLOW_TRACKING_URI, then MLflow's own default."),
+]
+Experiment = Annotated[
+    str,
+    typer.Option("--experiment", "--study", help="The study: the name of an MLflow experiment."),
+]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+Jobs = Annotated[
+    str, typer.Option(metavar="auto|N", help="Runs at a time; auto is one a core, or one on a GPU.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Train again what is finished already.")]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; default: go on.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
+Csv = Annotated[bool, typer.Option("--csv", help="A row a run as CSV on stdout.")]
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SWEEP]...", help="Sweep ids; default: all sweeps.", show_default=False
+    ),
+]
+FigureFolder = Annotated[Path, typer.Option(help="Folder for the figures.")]
+StudyFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Such as study.jsonl.gz.", show_default=False)
+]
+
+
+def parse_jobs(text: str) -> int | None:
+    """How many workers `--jobs` asks for; None for `auto`.
+
+    Raises:
+        FmnistError: For anything else.
+    """
+    if text == "auto":
+        return None
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MAX_JOBS:
+        return int(text)
+    raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
+
+
+def say(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print what may hold names from outside."""
+    typer.echo(printable(str(text)), err=err, nl=nl)

@@ -1,0 +1,143 @@
+"""What a classifier says of labelled images, and figures of what it gets wrong."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fmnist_tuning.report.figures.style import INK, VALIDATION, add_note, new_figure, styled
+
+MISTAKES: Final = 36
+_COLUMNS: Final = 9
+_DARK: Final = 0.5
+_LONG_BAR: Final = 20.0  # percent: longer ones hold their number
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A classifier's answers.
+
+    Attributes:
+        images: (N, 28, 28) uint8.
+        labels: (N,) int64, what each image is.
+        probabilities: (N, 10) float32, what the classifier takes it for.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) the likeliest class of each image."""
+        predicted: NDArray[np.int64] = self.probabilities.argmax(1)
+        return predicted
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images taken for what they are."""
+        return int((self.predicted == self.labels).sum()) / len(self.labels)
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(10, 10) how many images of each class (row) were taken for each class (column)."""
+        classes = self.probabilities.shape[1]
+        table = np.zeros((classes, classes), np.int64)
+        np.add.at(table, (self.labels, self.predicted), 1)
+        return table
+
+    def most_wrong(self, count: int) -> NDArray[np.intp]:
+        """Positions of the misclassified images that were given the least chance of being right.
+
+        The worst comes first; fewer than `count` where there are not so many mistakes.
+        """
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        chance = self.probabilities[wrong, self.labels[wrong]]
+        return wrong[np.argsort(chance, kind="stable")][:count]
+
+
+def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
+    """The confusion matrix, and beside it the accuracy of each class.
+
+    Args:
+        scores: On the images that the accuracy is of.
+        classes: Their names, in the order of the labels.
+        title: Whose mistakes these are.
+        note: Of what settings.
+    """
+    with styled():
+        figure, (left, right) = new_figure(title, 4.5, ncols=2, sharey=True, width_ratios=(3, 1))
+        table = scores.confusion()
+        counts = table.sum(1, keepdims=True)
+        shares = np.divide(table, counts, where=counts > 0, out=np.zeros(table.shape))
+        left.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), count in np.ndenumerate(table):
+            if count:
+                colour = "white" if shares[row, column] > _DARK else INK
+                left.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+        places = range(len(classes))
+        left.set_xticks(places, classes, rotation=40, ha="right", rotation_mode="anchor")
+        left.set_yticks(places, classes)
+        left.set(xlabel="taken for", ylabel="is")
+        left.grid(visible=False)
+        accuracies = np.diag(shares) * 100
+        right.barh(places, accuracies, color=VALIDATION, height=0.7)
+        for place, accuracy in zip(places, accuracies, strict=True):
+            if counts[place] == 0:
+                continue  # no image is of this class: nothing is known of it
+            long = accuracy > _LONG_BAR
+            look = {"ha": "right", "color": "white"} if long else {"ha": "left", "color": INK}
+            beside = accuracy - 1 if long else accuracy + 1
+            right.text(beside, place, f"{accuracy:.1f}", va="center", **look)
+        right.set(xlabel="right, %", xlim=(0, 100))
+        right.tick_params(left=False, labelleft=False)
+        right.grid(visible=False, axis="y")
+        right_of_all = f"{scores.accuracy * 100:.2f} % of {len(scores.labels):,} images right."
+        add_note(figure, f"{right_of_all} Zeros are left out.", _wrapped(note))
+    return figure
+
+
+def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
+    """The misclassified images that were given the least chance of being what they are.
+
+    Args:
+        scores: On the images that the accuracy is of.
+        classes: Their names, in the order of the labels.
+        title: Whose mistakes these are.
+        note: Of what settings.
+    """
+    worst = scores.most_wrong(MISTAKES)
+    rows = max(-(-len(worst) // _COLUMNS), 1)
+    with styled():
+        figure, axes = new_figure(
+            title, 0.75 + 1.12 * rows, nrows=rows, ncols=_COLUMNS, squeeze=False
+        )
+        panels = axes.ravel()
+        for panel in panels:
+            panel.set_axis_off()
+        for panel, place in zip(panels, worst, strict=False):
+            label, taken = int(scores.labels[place]), int(scores.predicted[place])
+            chance = scores.probabilities[place, taken] * 100
+            panel.imshow(scores.images[place], cmap="gray", vmin=0, vmax=255)
+            panel.set_title(
+                f"{classes[label]}\nnot {classes[taken]}\n{chance:.1f} %",
+                fontsize=6,
+                loc="center",
+                linespacing=1.1,
+            )
+        wrong = int((scores.predicted != scores.labels).sum())
+        add_note(
+            figure,
+            f"The {len(worst)} of {wrong:,} mistakes whose true class was given the least chance, "
+            "the worst first.",
+            "Above each: what it is, what it was taken for, and with which probability.",
+            _wrapped(note),
+        )
+    return figure
+
+
+def _wrapped(note: str) -> str:
+    return textwrap.fill(note, 120)

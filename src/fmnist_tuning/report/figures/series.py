@@ -1,0 +1,230 @@
+"""What figures of a sweep are made of: which arms, what they are called, and how each is drawn."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from matplotlib.transforms import ScaledTranslation, Transform
+
+from fmnist_tuning.analysis.best import ranked
+from fmnist_tuning.analysis.frames import SweepFrames, summary
+from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.report.figures.style import MAX_SERIES, PALE, TRAIN, VALIDATION, Look
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.settings import RunConfig, label_of, label_of_value
+
+_BESIDE_POINTS: Final = -6.0
+_LOG_RATIO: Final = 20  # values that span more are spread by their ratios
+
+
+def best_arms(frames: SweepFrames, limit: int) -> tuple[list[Arm], str]:
+    """The arms in the sweep's order, at most so many, and a sentence on those left out."""
+    arms = list(frames.arms)
+    if len(arms) <= limit:
+        return arms, ""
+    best = ranked(frames)[:limit]
+    kept = [arm for arm in arms if arm in best]
+    return kept, f"The {limit} arms of {len(arms)} with the best mean validation accuracy."
+
+
+def short_labels(frames: SweepFrames, arms: list[Arm], without: tuple[str, ...] = ()) -> list[str]:
+    """What tells these arms apart: the swept settings, less those on which they agree.
+
+    Args:
+        frames: Of the sweep.
+        arms: To be named.
+        without: Settings that the figure shows by other means.
+    """
+    settings = [arm.config.model_dump(mode="json") for arm in arms]
+    differing = [
+        key
+        for key in frames.sweep.swept
+        if key not in without and any(s[key] != settings[0][key] for s in settings)
+    ]
+    return [
+        " ".join(
+            filter(
+                None,
+                (
+                    f"{arm.name}:" if arm.name and differing else arm.name,
+                    ", ".join(f"{label_of(k)} {label_of_value(own[k])}" for k in differing),
+                ),
+            )
+        )
+        for arm, own in zip(arms, settings, strict=True)
+    ]
+
+
+class Scale:
+    """Where the values of a setting stand on an axis.
+
+    Args:
+        setting: The setting.
+        arms: That have its values.
+        numbers: Space numeric values as numbers; otherwise, and for others, evenly.
+    """
+
+    def __init__(self, setting: str, arms: Sequence[Arm], *, numbers: bool) -> None:
+        self._setting = setting
+        self._values = values_of(arms, setting)
+        self._numeric = numbers and all(
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+            for value in self._values
+        )
+        self._log = (
+            self._numeric
+            and min(self._values) > 0
+            and max(self._values) / min(self._values) >= _LOG_RATIO
+        )
+
+    def position(self, arm: Arm, series: int, of: int) -> float:
+        """Where an arm stands, in one of so many series."""
+        value = value_of(arm, self._setting)
+        if self._numeric:
+            return float(value)
+        return self._values.index(value) + (series - (of - 1) / 2) * 0.5 / of
+
+    def apply(self, axes: Any) -> None:
+        """Label an x axis."""
+        described = RunConfig.model_fields[self._setting].description
+        more = f" ({described})" if described else ""
+        axes.set_xlabel(textwrap.fill(label_of(self._setting) + more, 44))
+        labels = [label_of_value(value) for value in self._values]
+        if self._log:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        if self._numeric:
+            axes.set_xticks(self._values, labels)
+            axes.margins(x=0.08)
+        else:
+            axes.set_xticks(range(len(labels)), [textwrap.fill(text, 14) for text in labels])
+            axes.set_xlim(-0.6, len(labels) - 0.4)
+        axes.grid(visible=False, axis="x")
+
+
+def value_of(arm: Arm, setting: str) -> Any:
+    """An arm's value of a setting."""
+    return arm.config.model_dump(mode="json")[setting]
+
+
+def values_of(arms: Sequence[Arm], setting: str) -> list[Any]:
+    """The values of a setting: numbers by size, others in the sweep's order."""
+    values: list[Any] = []
+    for arm in arms:
+        if value_of(arm, setting) not in values:
+            values.append(value_of(arm, setting))
+    ordered = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    return sorted(values) if ordered else values
+
+
+def grouped(frames: SweepFrames, arms: list[Arm], x: str) -> dict[str, list[Arm]]:
+    """The arms by what tells them apart but for `x`, each group in the order of `x`."""
+    groups: dict[str, list[Arm]] = {}
+    for arm, label in zip(arms, short_labels(frames, arms, without=(x,)), strict=True):
+        groups.setdefault(label, []).append(arm)
+    order = values_of(arms, x)
+    return {
+        label: sorted(members, key=lambda arm: order.index(value_of(arm, x)))
+        for label, members in list(groups.items())[:MAX_SERIES]
+    }
+
+
+def draw_train_beside(
+    axes: Any,
+    frames: SweepFrames,
+    arms: Sequence[Arm],
+    positions: Sequence[float],
+    *,
+    line: bool = False,
+    across: bool = False,
+) -> None:
+    """Final train and validation accuracy, as two series."""
+    for metric, look, label in (
+        ("final_train_accuracy", Look(TRAIN, "s"), "train"),
+        (ACCURACY, Look(VALIDATION, "o"), "validation"),
+    ):
+        draw(axes, frames, metric, arms, positions, look, line=line, label=label, across=across)
+
+
+def draw(  # noqa: PLR0917  a series is what, where and how
+    axes: Any,
+    frames: SweepFrames,
+    metric: str,
+    arms: Sequence[Arm],
+    positions: Sequence[float],
+    look: Look,
+    *,
+    line: bool = False,
+    label: str | None = None,
+    across: bool = False,
+) -> None:
+    """A dot a run, and each arm's mean with its interval; `across` lays the values on x."""
+    shown = METRICS[metric]
+    beside = _beside(axes, across=across)
+    means, errors = [], []
+    for arm, position in zip(arms, positions, strict=True):
+        values = [shown.on_axis(value) for value in frames.by_seed([arm], metric).values()]
+        found = summary(frames, arm, metric)
+        means.append(shown.on_axis(found.mean))
+        half = shown.on_axis(found.high - found.low) / 2
+        errors.append(0 if math.isnan(half) else half)
+        if len(values) > 1:
+            places = [position] * len(values)
+            dots = (values, places) if across else (places, values)
+            axes.plot(
+                *dots,
+                ls="none",
+                marker="o",
+                ms=4,
+                mec="none",
+                color=look.colour,
+                alpha=0.6,
+                transform=beside,
+            )
+    points = (means, positions) if across else (positions, means)
+    bars = {"xerr" if across else "yerr": errors} if any(errors) else {}
+    axes.errorbar(
+        *points,
+        **bars,
+        color=look.colour,
+        marker=look.marker,
+        ms=5.5,
+        ls="-" if line else "none",
+        lw=1.2,
+        elinewidth=1.1,
+        capsize=2.5,
+        label=label,
+    )
+
+
+def legend_above(axes: Any) -> None:
+    """A legend above the axes, where something has a label."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+
+def join_seeds(
+    axes: Any, frames: SweepFrames, arms: Sequence[Arm], positions: Sequence[float]
+) -> None:
+    """Lines between runs that share a seed: what the paired comparison compares."""
+    values = [frames.by_seed([arm], ACCURACY) for arm in arms]
+    for (one, here), (other, there) in pairwise(zip(values, positions, strict=True)):
+        for seed in one.keys() & other.keys():
+            pair = [METRICS[ACCURACY].on_axis(side[seed]) for side in (one, other)]
+            axes.plot(
+                [here, there],
+                pair,
+                color=PALE,
+                lw=0.8,
+                zorder=1,
+                transform=_beside(axes, across=False),
+            )
+
+
+def _beside(axes: Any, *, across: bool) -> Transform:
+    """A little left of the mean, or below it, where its marker does not hide a run's dot."""
+    shift = _BESIDE_POINTS / 72
+    offset = (0.0, shift) if across else (shift, 0.0)
+    return axes.transData + ScaledTranslation(*offset, axes.figure.dpi_scale_trans)  # type: ignore[no-any-return]

@@ -1,0 +1,145 @@
+"""The figures of a sweep: the one that its file asks for, and its learning curves."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.report.figures.kinds import KINDS, axes_by_kind
+from fmnist_tuning.report.figures.series import best_arms, short_labels
+from fmnist_tuning.report.figures.style import (
+    INK,
+    MAX_SERIES,
+    Format,
+    Look,
+    add_legend,
+    add_note,
+    encode_figure,
+    looks,
+    new_figure,
+    note_on_seeds,
+    styled,
+)
+
+_PANELS = (("loss", "cross-entropy, nats", 1), ("accuracy", "accuracy, %", 100))
+
+
+def draw_study(
+    sweeps: Mapping[str, SweepFrames], kind: Format | None = None
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Draw each sweep that has finished runs.
+
+    Args:
+        sweeps: By id.
+        kind: Of every file, instead of what the sweeps say.
+
+    Yields:
+        A sweep's id, and its figures' contents by file name.
+
+    Raises:
+        FmnistError: When two figures would have the same file name; nothing is drawn then.
+    """
+    owners: dict[str, str] = {}
+    for sweep, frames in sweeps.items():
+        for name in file_names(frames, kind):
+            if name in owners:
+                raise FmnistError(
+                    f"{owners[name]} and {sweep} both draw {name}; give one of them another "
+                    "`figure: {file: ...}` and run it again"
+                )
+            owners[name] = sweep
+    for sweep, frames in sweeps.items():
+        if frames.arms:
+            own, curves = file_names(frames, kind)
+            yield (
+                sweep,
+                {
+                    name: encode_figure(draw(frames), name.rpartition(".")[2])  # type: ignore[arg-type]
+                    for name, draw in ((own, draw_figure), (curves, draw_curves))
+                },
+            )
+
+
+def file_names(frames: SweepFrames, kind: Format | None = None) -> tuple[str, str]:
+    """The files of a sweep's figure and of its learning curves."""
+    sweep = frames.sweep
+    own = sweep.figure.file if sweep.figure else f"{sweep.id}.png"
+    stem, _, suffix = own.rpartition(".")
+    suffix = kind or suffix
+    return f"{stem}.{suffix}", f"{sweep.id}_curves.{suffix}"
+
+
+def draw_figure(frames: SweepFrames) -> Figure:
+    """The figure that the sweep's file asks for; a ranking where it asks for none.
+
+    Args:
+        frames: With at least one finished run.
+
+    Raises:
+        FmnistError: For a figure in the study that cannot be drawn.
+    """
+    sweep = frames.sweep
+    if problems := sweep.problems_of_figure(axes_by_kind()):
+        raise FmnistError(f"{sweep.id}: {problems[0]}; `fmnist run` on its file mends it")
+    kind = KINDS[sweep.figure.kind if sweep.figure else "ranking"]
+    with styled():
+        return kind.draw(frames, *(getattr(sweep.figure, axis) for axis in kind.axes))
+
+
+def draw_curves(frames: SweepFrames) -> Figure:
+    """Loss and accuracy over the epochs, an arm a colour: train dashed, validation solid.
+
+    Args:
+        frames: With at least one finished run.
+    """
+    arms, left_out = best_arms(frames, MAX_SERIES)
+    labels = short_labels(frames, arms)
+    with styled():
+        figure, axes = new_figure(frames.sweep.title, 3.6, ncols=2)
+        for (name, label, scale), panel in zip(_PANELS, axes, strict=True):
+            for arm, look in zip(arms, looks(len(arms)), strict=True):
+                own = frames.curves[frames.curves["arm"] == arm.label]
+                train, validation = (
+                    _by_epoch(own, f"{split}_{name}") * scale for split in ("train", "val")
+                )
+                _draw_arm(panel, train, validation, look)
+            panel.set_xlabel("epoch")
+            panel.set_ylabel(label)
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [
+            Line2D([], [], color=look.colour, marker=look.marker, markersize=4, label=text)
+            for look, text in zip(looks(len(arms)), labels, strict=True)
+        ]
+        handles.append(Line2D([], [], color=INK, label="validation"))
+        handles.append(Line2D([], [], color=INK, ls="--", lw=1, label="train, dropout on"))
+        add_legend(figure, handles)
+        marks = "Thick: mean over the seeds; thin: each seed's validation."
+        add_note(figure, note_on_seeds(frames, marks), left_out)
+    return figure
+
+
+def _draw_arm(axes: Any, train: pd.DataFrame, validation: pd.DataFrame, look: Look) -> None:
+    every = max(1, len(validation) // 10)
+    axes.plot(train.index, train.mean(axis=1), color=look.colour, ls="--", lw=1)
+    if validation.shape[1] > 1:
+        axes.plot(validation.index, validation, color=look.colour, lw=0.5, alpha=0.5)
+    axes.plot(
+        validation.index,
+        validation.mean(axis=1),
+        color=look.colour,
+        marker=look.marker,
+        markersize=4,
+        markevery=every,
+    )
+
+
+def _by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row an epoch, a column a seed."""
+    return curves[curves["metric"] == metric].pivot_table(
+        index="epoch", columns="seed", values="value"
+    )

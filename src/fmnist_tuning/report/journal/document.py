@@ -1,0 +1,235 @@
+"""The journal: its template filled from a study."""
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from fmnist_tuning.analysis.best import highest, winner
+from fmnist_tuning.analysis.verdicts import contrast_arms, told_apart
+from fmnist_tuning.errors import JournalError
+from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.report.journal import answers
+from fmnist_tuning.report.journal.blocks import read_blocks, replace_blocks
+from fmnist_tuning.report.journal.section import Section
+from fmnist_tuning.report.study import StudyResults
+from fmnist_tuning.report.wording import described, listed, worded_difference
+from fmnist_tuning.store import records
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.text import markdown, markdown_code
+
+_TEMPLATE_SWEEPS = (
+    "exp1_dropout",
+    "exp2_batch_norm",
+    "exp3_conv_depth",
+    "exp4_pooling",
+    "exp5_interactions",
+    "exp6_combined",
+)
+_MANY = 8
+
+
+def read_text(path: Path) -> str | None:
+    """A journal's text as it stands, or None where there is no file.
+
+    Raises:
+        JournalError: When it cannot be read as text.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise JournalError(f"{path}: cannot be read: {reason}") from None
+
+
+def write_journal(results: StudyResults, present: str | None, path: Path) -> str:
+    """The journal's text: a new one, or the present one with its blocks written anew.
+
+    Args:
+        results: The whole study, with its curves.
+        present: The file as it is, or None where there is none.
+        path: Of the file, for messages.
+
+    Raises:
+        JournalError: When the present text's markers are damaged or missing.
+    """
+    fresh = _render(results)
+    if present is None:
+        return fresh
+    try:
+        return replace_blocks(present, read_blocks(fresh))
+    except JournalError as error:
+        raise JournalError(f"{path}: {error}") from None
+
+
+def journal_diff(present: str, text: str, path: Path) -> str:
+    """What would change, as a unified diff."""
+    lines = difflib.unified_diff(
+        present.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "the study"
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _render(results: StudyResults) -> str:
+    sections = {
+        sweep: Section(frames, results.sweeps)
+        for sweep, frames in results.sweeps.items()
+        if frames.arms
+    }
+    environment = Environment(  # noqa: S701  Markdown, in which `markdown` disarms what comes from outside
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string(
+        files(__package__).joinpath("template.md").read_text(encoding="utf-8")
+    )
+
+    def finding(sweep: str) -> str:
+        return sections[sweep].finding() if sweep in sections else "Not run yet."
+
+    def lesson(sweep: str) -> str:
+        return sections[sweep].lesson() if sweep in sections else "Not run yet."
+
+    def param(name: str) -> str:
+        return _values(results, name)
+
+    return template.render(
+        sections=defaultdict(lambda: None, sections),
+        more=[section for sweep, section in sections.items() if sweep not in _TEMPLATE_SWEEPS],
+        answers=answers,
+        finding=finding,
+        lesson=lesson,
+        param=param,
+        study=markdown_code(results.study.name),
+        total_runs=_total(results),
+        started=_day(min(run.started for run in results.runs)),
+        completed=_day(max(run.ended for run in results.runs)),
+        author=_tags(results, records.USER),
+        python=_tags(results, records.PYTHON),
+        torch=_tags(results, records.TORCH),
+        mlflow=_tags(results, records.MLFLOW),
+        device=_devices(results),
+        validated_on=_validated_on(results),
+        **_winner(sections),
+    )
+
+
+def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
+    """The configuration to take home."""
+    frames, arm = winner({sweep: section.frames for sweep, section in sections.items()})
+    best = sections[frames.sweep.id]
+    return {
+        "winner": arm,
+        "winner_in": best,
+        "winner_note": f"From `{best.id}`: {best.best()}",
+        "winner_beside": _higher_elsewhere(best, arm, sections),
+        "winner_versus_base": _versus_base(best, arm, sections),
+    }
+
+
+def _higher_elsewhere(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
+    """The highest mean of the study, where it is not the winner's, and why it has not won."""
+    single = [
+        (section.frames, other)
+        for section in sections.values()
+        for other in section.frames.arms
+        if not section.frames.sweep.combine and _comparable(other, arm)
+    ]
+    # Among equals the first, which is the winner.
+    top = highest([(best.frames, arm), *single])
+    if top is None or top[1].config == arm.config:
+        return ""
+    section = sections[top[0].sweep.id]
+    rivals = {other.config for _, other in single}
+    return (
+        f"The highest mean of the study is {section.value_of(top[1], ACCURACY)}, with "
+        f"{described(top[1])} in `{section.id}`. It was picked as the highest of "
+        f"{len(rivals)} by the very runs that measure it, which flatters it; the arms of "
+        f"`{best.id}` were chosen before theirs."
+    )
+
+
+def _comparable(arm: Arm, other: Arm) -> bool:
+    """Whether they were trained and judged on as much."""
+    scale = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
+    return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
+
+
+def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
+    """The winner against what a person would have taken anyway: every setting at its default."""
+    sizes = {key: getattr(arm.config, key) for key in ("epochs", "train_size", "val_size")}
+    base = RunConfig(**sizes)
+    if arm.config == base:
+        return "It is the base configuration."
+    for section in sections.values():
+        for candidate in section.frames.arms:
+            if candidate.config == base:
+                found = contrast_arms(best.frames, [arm], [candidate], ACCURACY, section.frames)
+                assert found is not None  # noqa: S101  both arms have finished runs
+                certain = told_apart(best.frames, [found], best.others)[0]
+                return (
+                    f"{worded_difference(METRICS[ACCURACY], found)} validation accuracy against "
+                    f"{markdown(candidate.label)} of `{section.id}`: "
+                    + ("told apart." if certain else "not told apart.")
+                )
+    return ""
+
+
+def _total(results: StudyResults) -> str:
+    places = sum(len(frames.runs) for frames in results.sweeps.values())
+    count = len(results.runs)
+    text = f"{places} runs of {len(results.sweeps)} sweeps"
+    if places > count:
+        text += (
+            f", which are {count} trainings: runs of one configuration, seed and data are shared"
+        )
+    return text
+
+
+def _tags(results: StudyResults, tag: str) -> str:
+    return listed(sorted({markdown(run.tags.get(tag, "unknown")) for run in results.runs}))
+
+
+def _devices(results: StudyResults) -> str:
+    return listed(
+        sorted(
+            {
+                markdown(f"{run.device.upper()} ({run.tags.get(records.PROCESSOR, 'unknown')})")
+                for run in results.runs
+            }
+        )
+    )
+
+
+def _values(results: StudyResults, param: str) -> str:
+    """A setting's value, or all that occur, thousands with commas."""
+    found = {run.params.get(param, "unknown") for run in results.runs}
+    if not all(re.fullmatch("[0-9]{1,20}", text) for text in found):
+        return listed(sorted(markdown(text) for text in found))
+    numbers = sorted(map(int, found))
+    if len(numbers) > _MANY:
+        return f"{numbers[0]:,} to {numbers[-1]:,} ({len(numbers)} of them)"
+    return listed([str(n) if param == "seed" else f"{n:,}" for n in numbers])
+
+
+def _validated_on(results: StudyResults) -> str:
+    kinds = {run.params.get("validation", "test") for run in results.runs}
+    if kinds == {"test"}:
+        return "the test set: what was chosen by it looks a little too good"
+    if kinds == {"holdout"}:
+        return "held out of the training images"
+    return "some runs on the test set, some on images held out"
+
+
+def _day(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999
+        return "unknown"

@@ -1,0 +1,161 @@
+"""A study read back from MLflow alone: each sweep's finished runs as frames."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from fmnist_tuning.analysis.best import Standing, standings
+from fmnist_tuning.analysis.contrasts import Contrast
+from fmnist_tuning.analysis.frames import Summary, SweepFrames, build_frames, no_curves, summary
+from fmnist_tuning.analysis.verdicts import judge_claims
+from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.metrics import ACCURACY, CURVES, METRICS
+from fmnist_tuning.store.records import TrackedRun
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
+from fmnist_tuning.sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResults:
+    """What a study holds.
+
+    Attributes:
+        study: Open, for figures to be logged to.
+        sweeps: Those asked for by id, in the order of the ids.
+        every: All of the study's, for claims that compare with another sweep.
+        sweep_run_ids: The MLflow run of each sweep, which its figures are logged to.
+        runs: The finished trainings that the sweeps use.
+    """
+
+    study: Study
+    sweeps: dict[str, SweepFrames]
+    every: dict[str, SweepFrames]
+    sweep_run_ids: dict[str, str]
+    runs: tuple[TrackedRun, ...]
+
+
+def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
+    """Read a study's sweeps, each as it was last run.
+
+    A run belongs to a sweep when its fingerprint is that of one of the sweep's arms and seeds on
+    the sweep's data, whichever sweep trained it.
+
+    Args:
+        study: Open.
+        only: Ids of the sweeps asked for; none means all.
+
+    Raises:
+        TrackingError: When there is no such sweep or finished run, or the store fails.
+    """
+    tracked = {sweep.sweep: sweep for sweep in study.sweeps()}
+    if unknown := [sweep for sweep in only if sweep not in tracked]:
+        raise TrackingError(
+            f"the study {study.name} has no sweep {', '.join(unknown)}; it has "
+            f"{', '.join(tracked) or 'none'}"
+        )
+    chosen = [sweep for sweep in tracked if not only or sweep in only]
+    sweeps = {
+        id_: found.definition.get()
+        for id_, found in tracked.items()
+        if id_ in chosen or found.definition.parsed  # of the others, what can be read
+    }
+    planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
+    finished = study.finished_runs()
+    used = {
+        run.fingerprint: finished[run.fingerprint]
+        for sweep in chosen
+        for run in planned[sweep]
+        if run.fingerprint in finished
+    }
+    if not used:
+        of = f" of {', '.join(only)}" if only else ""
+        raise TrackingError(
+            f"there is no finished run{of} in the study {study.name}; `fmnist run` trains some"
+        )
+    history = study.curves([run.run_id for run in used.values()], CURVES)
+    every = {
+        id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
+        for id_, sweep in sweeps.items()
+    }
+    return StudyResults(
+        study=study,
+        sweeps={sweep: every[sweep] for sweep in chosen},
+        every=every,
+        sweep_run_ids={sweep: tracked[sweep].run_id for sweep in chosen},
+        runs=tuple(used.values()),
+    )
+
+
+def _frames(
+    sweep: Sweep,
+    runs: Sequence[PlannedRun],
+    finished: Mapping[str, TrackedRun],
+    history: pd.DataFrame,
+) -> SweepFrames:
+    there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
+    rows = [(run.arm, run.config.seed, found.run_id, found.metrics) for run, found in there]
+    missing = [run.name for run in runs if run.fingerprint not in finished]
+    return build_frames(sweep, rows, history, missing)
+
+
+def as_records(results: StudyResults) -> list[dict[str, Any]]:
+    """Every sweep for programs: fractions in full precision; None where something is unknown."""
+    return [_sweep_record(frames, results.every) for frames in results.sweeps.values()]
+
+
+def as_table(results: StudyResults) -> pd.DataFrame:
+    """A row a run of a sweep: `sweep`, `arm`, `seed`, `run_id`, settings, metrics."""
+    return pd.concat(
+        [
+            frames.runs.assign(sweep=sweep)[["sweep", *frames.runs.columns]]
+            for sweep, frames in results.sweeps.items()
+            if len(frames.runs)
+        ],
+        ignore_index=True,
+    )
+
+
+def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict[str, Any]:
+    places = standings(frames, ACCURACY, every)
+    return {
+        "sweep": frames.sweep.id,
+        "title": frames.sweep.title,
+        "arms": [_arm_record(frames, arm, places[arm.label]) for arm in frames.arms],
+        "claims": [
+            {
+                **claim.model_dump(mode="json"),
+                "verdict": None if verdict is None else verdict.word,
+                "p_adjusted": None if verdict is None else _known(verdict.p_adjusted),
+                "seeds_needed": None if verdict is None else verdict.seeds_needed,
+                "contrast": None if verdict is None else _fields(verdict.contrast),
+            }
+            for claim, verdict in judge_claims(frames, every)
+        ],
+        "missing": list(frames.missing),
+    }
+
+
+def _arm_record(frames: SweepFrames, arm: Arm, place: Standing) -> dict[str, Any]:
+    found = {name: summary(frames, arm, name) for name in METRICS}
+    return {
+        "arm": arm.label,
+        "config": arm.config.model_dump(mode="json", exclude={"seed"}),
+        "best": place.best,
+        "tied": place.tied,
+        "seeds": [int(seed) for seed in frames.arm(arm.label)["seed"]],
+        "metrics": {name: _fields(summed) for name, summed in found.items() if summed.seeds},
+    }
+
+
+def _fields(record: Summary | Contrast) -> dict[str, Any]:
+    names = (field.name for field in fields(record) if field.name != "question")
+    return {name: _known(getattr(record, name)) for name in names}
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,91 @@
+"""What statistics, arms and settings are called: the words of the terminal and of the journal."""
+
+import math
+from collections.abc import Sequence
+
+from fmnist_tuning.analysis.contrasts import Contrast
+from fmnist_tuning.analysis.frames import Summary
+from fmnist_tuning.analysis.verdicts import Verdict
+from fmnist_tuning.metrics import METRICS, Metric
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.settings import label_of, label_of_value
+from fmnist_tuning.sweeps.sweep import Claim
+from fmnist_tuning.text import markdown
+
+
+def spread(metric: Metric, found: Summary) -> str:
+    """`91.55 ± 0.25 %`: the mean and, of several seeds, the standard deviation."""
+    if math.isnan(found.deviation) or metric.exact:
+        return metric.format(found.mean)
+    unit = metric.format(found.mean).removeprefix(metric.number(found.mean))
+    return f"{metric.number(found.mean)} ± {metric.number(found.deviation, found.mean)}{unit}"
+
+
+def worded_difference(metric: Metric, found: Contrast) -> str:
+    """`+0.31 points (95 % interval +0.10 to +0.52, 3 seeds)`."""
+    text = metric.format_difference(found.difference)
+    seeds = f"{found.seeds} seed" + ("s" if found.seeds > 1 else "")
+    if found.method == "exact":
+        return f"{text} (exact)"
+    if math.isnan(found.low):
+        return f"{text} ({seeds}: how certain is unknown)"
+    low, high = (metric.signed(end, found.difference) for end in (found.low, found.high))
+    return f"{text} (95 % interval {low} to {high}, {seeds})"
+
+
+def outcome(claim: Claim, verdict: Verdict | None) -> str:
+    """`supported: −1.32 points (95 % interval ...)`."""
+    if verdict is None:
+        return "not judged: runs are missing"
+    metric = METRICS[claim.metric]
+    found = worded_difference(metric, verdict.contrast)
+    match verdict.word:
+        case "equivalent":
+            margin = metric.format_difference(claim.margin).lstrip("+")
+            return f"equivalent, the difference being below {margin} for certain: {found}"
+        case "inconclusive":
+            needed = verdict.seeds_needed
+            hint = (
+                f"; about {needed} seeds would decide it, were the difference as it looks"
+                if needed
+                else "; repeat it with more seeds"
+                if math.isnan(verdict.contrast.low)
+                else ""
+            )
+            return f"inconclusive: {found}{hint}"
+        case word:
+            return f"{word}: {found}"
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    if len(items) < 2:  # noqa: PLR2004
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def settings_of(arm: Arm) -> str:
+    """`dropout rate 0.3, batch norm on`."""
+    return ", ".join(
+        f"{label_of(key)} {setting_value(value)}" for key, value in arm.overrides.items()
+    )
+
+
+def described(arm: Arm) -> str:
+    """`dropout rate 0.3`, or `A (dropout rate 0.3, depth 3)` for an arm with a name."""
+    return f"{markdown(arm.name)} ({settings_of(arm)})" if arm.name else settings_of(arm)
+
+
+def lettered(arm: Arm) -> str:
+    """`Config A`; the settings of an arm without a name."""
+    return f"Config {markdown(arm.name)}" if arm.name else settings_of(arm)
+
+
+def setting_value(value: object) -> str:
+    """A setting's value: `on`, `0.3`."""
+    return markdown(label_of_value(value))
+
+
+def capital(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]

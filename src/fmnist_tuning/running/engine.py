@@ -1,0 +1,260 @@
+"""What happens next: a plan's runs are reused or trained, in the order that ends soonest."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Final
+
+from fmnist_tuning.data.files import DataFiles
+from fmnist_tuning.errors import ConfigError, TrackingError
+from fmnist_tuning.running.events import (
+    Abandoned,
+    Blocked,
+    Chosen,
+    Environment,
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    Paused,
+    Ready,
+    Restarted,
+    Resumed,
+    Reused,
+    Started,
+    TrainingEvent,
+    Waiting,
+)
+from fmnist_tuning.running.ledger import Ledger
+from fmnist_tuning.running.pool import WorkerPool
+from fmnist_tuning.running.schedule import Schedule
+from fmnist_tuning.running.worker import Device, Task
+from fmnist_tuning.store.records import TrackedRun
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.plan import Plan, PlanRow, make_plan
+from fmnist_tuning.sweeps.runs import PlannedRun
+from fmnist_tuning.sweeps.sweep import Sweep
+
+_POLL_SECONDS: Final = 1.0
+
+
+def plan_study(
+    sweeps: Sequence[Sweep], study: Study | None, data_digest: str, *, force: bool = False
+) -> Plan:
+    """Plan sweeps against a study.
+
+    Args:
+        sweeps: In the order in which they are to run.
+        study: None where there is none yet.
+        data_digest: Digest of the images.
+        force: Train what is finished already once more.
+
+    Raises:
+        ConfigError: When a combination asks for sweeps neither finished nor planned here.
+        TrackingError: When the store fails, or its definition of a combined sweep is unreadable.
+    """
+    if study is None:
+        return make_plan(sweeps, data_digest, finished={}, stored={}, force=force)
+    planned = {sweep.id for sweep in sweeps}
+    wanted = {
+        source for s in sweeps if s.pending and s.combine for source in s.combine.sources
+    } - planned
+    return make_plan(
+        sweeps,
+        data_digest,
+        finished=study.finished_runs(),
+        stored=study.definitions(wanted) if wanted else {},
+        force=force,
+    )
+
+
+def execute(
+    plan: Plan,
+    *,
+    study: Study,
+    files: DataFiles,
+    device: Device = "auto",
+    jobs: int | None = None,
+    force: bool = False,
+    fail_fast: bool = False,
+) -> Generator[Event, None, None]:
+    """Run a plan, combinations last, and yield what happens as it happens.
+
+    Closing the iterator early ends the workers and marks what was running as KILLED.
+
+    Args:
+        plan: As `plan_study` made it of the same study, images and `force`.
+        study: Where runs are looked up and written.
+        files: The verified images.
+        device: Where to train.
+        jobs: How many runs at a time; None lets the device decide.
+        force: Train what is finished already once more.
+        fail_fast: Stop when the first run fails; what was running is KILLED.
+
+    Raises:
+        TrackingError: When the store fails.
+    """
+    store_failed = False
+    engine = _Engine(study, files, WorkerPool(files, device, jobs), force, fail_fast)
+    try:
+        yield from engine.run_plan(plan)
+    except TrackingError as error:
+        store_failed = True
+        raise TrackingError(
+            f"{error}; whole epochs are kept, and once the store answers the same command goes on "
+            "from them"
+        ) from error
+    finally:
+        engine.close(store_failed=store_failed)
+
+
+class _Engine:
+    def __init__(
+        self,
+        study: Study,
+        files: DataFiles,
+        pool: WorkerPool,
+        force: bool,
+        fail_fast: bool,
+    ) -> None:
+        self._study = study
+        self._digest = files.digest
+        self._force = force
+        self._fail_fast = fail_fast
+        self._pool = pool
+        self._ledger = Ledger(study, files.digest, force=force)
+        self._stopped = False
+
+    def run_plan(self, plan: Plan) -> Iterator[Event]:
+        """Single sweeps together, then one combination after the other."""
+        known = {sweep.id: sweep for sweep in plan.sweeps}
+        single = [sweep for sweep in plan.sweeps if not sweep.combine]
+        yield from self._run(single, plan.rows)
+        for sweep in plan.sweeps:
+            if not sweep.combine or self._stopped:
+                continue
+            rows = plan.rows
+            if sweep.pending:
+                sources = sweep.combine.sources
+                try:
+                    later = make_plan(
+                        [sweep],
+                        self._digest,
+                        finished=self._study.finished_runs(),
+                        stored=known | self._study.definitions(set(sources) - known.keys()),
+                        force=self._force,
+                    )
+                except ConfigError as error:
+                    yield Blocked(sweep, "; ".join(error.problems))
+                    continue
+                known[sweep.id], rows = later.sweeps[0], later.rows
+            yield Chosen(known[sweep.id])
+            yield from self._run([known[sweep.id]], rows)
+
+    def close(self, *, store_failed: bool) -> None:
+        """End the workers; what they were doing is KILLED, if the store can still be told."""
+        self._pool.close()
+        reason = "stopped by --fail-fast" if self._stopped else "interrupted"
+        self._ledger.close(reason, store_failed=store_failed)
+
+    def _run(self, sweeps: Sequence[Sweep], rows: Sequence[PlanRow]) -> Iterator[Event]:
+        """Run sweeps whose arms are known; other sweeps' rows are left out."""
+        ids = {sweep.id for sweep in sweeps}
+        rows = [row for row in rows if row.run.sweep in ids]
+        for name in self._ledger.bury_the_dead(rows, sweeps):
+            yield Abandoned(name)
+        for sweep in sweeps:
+            self._ledger.begin(sweep)
+        for row in rows:
+            if isinstance(row.found, TrackedRun):
+                self._ledger.share(row.found, row.users)
+                yield Reused(row.run, row.found.metrics)
+        failed: set[str] = set()
+        for event in self._train(rows):
+            if isinstance(event, Failed):
+                failed |= {r.run.sweep for r in rows if r.run.fingerprint == event.run.fingerprint}
+            yield event
+        for sweep in sweeps:
+            if sweep.id in failed:
+                self._ledger.end(sweep, "FAILED")
+            elif not self._stopped:
+                self._ledger.end(sweep, "FINISHED")
+
+    def _train(self, rows: Sequence[PlanRow]) -> Iterator[Event]:
+        # Of several rows that share a run, the first trains it.
+        trainings = {row.run.fingerprint: row for row in reversed(rows) if row.found is None}
+        runs = [row.run for row in rows if trainings.get(row.run.fingerprint) is row]
+        if not runs:
+            return
+        environment = self._pool.start(len(runs))
+        yield Ready(environment, len(self._pool), tuple(runs))
+        schedule = Schedule(runs, len(self._pool), in_turns=environment.device == "cpu")
+        while schedule or self._pool.busy:
+            yield from self._hand_out(schedule, trainings, rows, environment)
+            for event in self._pool.events(_POLL_SECONDS):
+                yield from self._written(event, schedule)
+                if isinstance(event, Finished):
+                    yield from _sharing(rows, event.run, event.metrics)
+                if self._fail_fast and isinstance(event, Failed):
+                    self._stopped = True
+                    return
+            self._ledger.beat()
+
+    def _hand_out(
+        self,
+        schedule: Schedule,
+        trainings: Mapping[str, PlanRow],
+        rows: Sequence[PlanRow],
+        environment: Environment,
+    ) -> Iterator[Event]:
+        """Give idle workers what nobody else trains."""
+        for run in schedule.waiting():
+            if not self._pool.idle:
+                return
+            if self._ledger.owns(run):  # its next turn
+                self._give(schedule, run)
+                continue
+            claimed = self._ledger.claim(run, trainings[run.fingerprint].users, environment)
+            if isinstance(claimed, TrackedRun):
+                schedule.settle(run)
+                yield Reused(run, claimed.metrics)
+                yield from _sharing(rows, run, claimed.metrics)
+            elif claimed:
+                self._give(schedule, run)
+                yield Started(run)
+            elif schedule.mark_elsewhere(run):
+                yield Waiting(run)
+
+    def _give(self, schedule: Schedule, run: PlannedRun) -> None:
+        epochs = schedule.take(run, at_work=len(self._pool) - self._pool.idle)
+        self._pool.take(Task(run, *self._ledger.files(run), epochs))
+
+    def _written(self, event: TrainingEvent, schedule: Schedule) -> Iterator[Event]:
+        """Write down what has happened; yield it where it is news."""
+        match event:
+            case Resumed(run, history):
+                schedule.trained(run, len(history))
+                if self._ledger.resume(run, history):
+                    yield event
+            case Restarted():
+                yield event
+            case EpochEnded(run, metrics):
+                self._ledger.log_epoch(run, metrics)
+                schedule.trained(run, metrics.epoch)
+                yield event
+            case Paused(run):
+                self._ledger.pause(run)
+                schedule.put_back(run)
+            case Finished(run, metrics):
+                self._ledger.finish(run, metrics)
+                yield event
+            case Failed(run, reason, hopeless):
+                self._ledger.fail(run, reason, hopeless=hopeless)
+                yield event
+
+
+def _sharing(
+    rows: Sequence[PlanRow], run: PlannedRun, metrics: Mapping[str, float]
+) -> Iterator[Event]:
+    """The plan's other runs that one result settles."""
+    for row in rows:
+        if row.run.fingerprint == run.fingerprint and row.run != run:
+            yield Reused(row.run, metrics)

@@ -1,0 +1,104 @@
+"""Who trains what, where several commands may be at work on one study.
+
+A command holds a lock on a file of its own for as long as it lives; the operating system lets go
+of it however the command ends, which no clock and no process id can tell as surely. Its runs name
+that file. Of a server's study, whose command may live on another machine, the heartbeat tells.
+"""
+
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.store.records import UnfinishedRun
+
+HEARTBEAT_SECONDS: Final = 20.0
+_SILENT_SECONDS: Final = 3 * HEARTBEAT_SECONDS
+
+
+class RunLocks:
+    """This command's word on which runs are its own.
+
+    Args:
+        folder: Beside the study, the same for all commands that can see each other's files.
+        local: Whether every command on this study uses that folder.
+        clock: Seconds that never go back.
+
+    Raises:
+        FmnistError: When the folder cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, *, local: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.owner = uuid.uuid4().hex
+        self._folder = folder
+        self._local = local
+        self._clock = clock
+        self._heard: dict[str, tuple[str, float]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._own = FileLock(self._lock_of(self.owner))
+            self._own.acquire()
+        except OSError as error:
+            raise FmnistError(
+                f"{folder}: cannot be written ({error.strerror}); checkpoints and locks go there"
+            ) from None
+        self._deciding = FileLock(folder / "claims.lock")
+
+    def deciding(self) -> AbstractContextManager[object]:
+        """One command at a time looks a run up and makes it its own."""
+        return self._deciding
+
+    def alive(self, run: UnfinishedRun) -> bool:
+        """True unless it is certain that no command is working on the run."""
+        if not re.fullmatch("[0-9a-f]{32}", run.owner):
+            return False
+        if run.owner == self.owner:
+            return True
+        lock = self._lock_of(run.owner)
+        if lock.exists():
+            return self._held(lock)
+        return not self._local and not self._silent(run)
+
+    def close(self, *, unfinished: bool = False) -> None:
+        """Let go of everything.
+
+        Args:
+            unfinished: Whether the store still takes runs to be this command's: then the lock's
+                file stays, for the next command to see that nobody holds it.
+        """
+        if not unfinished:
+            with contextlib.suppress(OSError):
+                self._lock_of(self.owner).unlink(missing_ok=True)
+        self._own.release()
+
+    def _lock_of(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
+
+    @staticmethod
+    def _held(path: Path) -> bool:
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        path.unlink(missing_ok=True)  # of a command that was killed
+        lock.release()
+        return False
+
+    def _silent(self, run: UnfinishedRun) -> bool:
+        """Whether its heartbeat has not changed for long, by our own watch and not by theirs."""
+        now = self._clock()
+        beat, since = self._heard.setdefault(run.run_id, (run.heartbeat, now))
+        if beat != run.heartbeat:
+            self._heard[run.run_id] = (run.heartbeat, now)
+            return False
+        return now - since > _SILENT_SECONDS

@@ -1,0 +1,231 @@
+"""Worker processes: each trains one run at a time, and streams what it measures to the parent.
+
+Only the parent writes to MLflow. So workers never collide on the store, need not load MLflow, and
+one that dies takes nothing with it but its own run.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmnist_tuning.data.files import DataFiles, SharedImages
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.running.events import (
+    Environment,
+    Failed,
+    Finished,
+    Paused,
+    TrainingEvent,
+)
+from fmnist_tuning.running.worker import Device, Task, serve
+from fmnist_tuning.sweeps.runs import PlannedRun
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+
+def context() -> "ForkServerContext | SpawnContext":
+    """How workers are started: on Linux, forked from a server that does nothing but load torch.
+
+    Not from the parent: a forked copy of a process with threads (MLflow has some) can deadlock.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["fmnist_tuning.running.preloaded"])
+    return made
+
+
+def warm_up() -> None:
+    """Let the server that workers are forked from load torch, while the parent does other things.
+
+    Raises:
+        FmnistError: When it cannot be started.
+    """
+    if context().get_start_method() != "forkserver":
+        return
+    try:
+        resource_tracker.ensure_running()  # which would take the block away again
+        # Ctrl-C reaches the whole terminal group, and is the parent's business.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except OSError as error:
+        raise FmnistError(f"no worker processes can be started ({error})") from None
+
+
+class WorkerPool:
+    """Processes that stay warm for a whole plan.
+
+    Args:
+        files: The verified images, which all workers share.
+        device: Where to train.
+        jobs: How many workers; None for one a core on a CPU and one on a GPU.
+    """
+
+    def __init__(self, files: DataFiles, device: Device, jobs: int | None) -> None:
+        self._files = files
+        self._device: Device = device
+        self._workers: list[_Worker] = []
+        self._jobs = jobs
+        self._images: SharedImages | None = None  # not copied where there is nothing to train
+        self.environment: Environment | None = None
+
+    def start(self, trainings: int) -> Environment:
+        """Start as many workers as `trainings` can use.
+
+        Returns:
+            What they train with.
+
+        Raises:
+            FmnistError: When the device or the data cannot be had.
+        """
+        if self.environment is None:
+            # Only a worker knows for certain what `auto` comes to; where no GPU can be, the others
+            # need not wait for its word.
+            sure = self._jobs or (1 if _may_have_gpu(self._device) else available_cores())
+            self._add_workers(min(sure, trainings))
+            self.environment = self._workers[0].ready()
+        automatic = available_cores() if self.environment.device == "cpu" else 1
+        self._add_workers(min(self._jobs or automatic, trainings))
+        return self.environment
+
+    def _add_workers(self, count: int) -> None:
+        while len(self._workers) < count:
+            self._workers.append(self._new_worker())
+
+    def _new_worker(self) -> "_Worker":
+        if self._images is None:
+            self._images = SharedImages(self._files)
+        warm_up()
+        return _Worker(self._images, self._device)
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    @property
+    def idle(self) -> int:
+        """How many workers have nothing to do."""
+        return sum(worker.run is None for worker in self._workers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any worker trains."""
+        return self.idle < len(self)
+
+    def take(self, task: Task) -> None:
+        """Give a run to an idle worker."""
+        next(worker for worker in self._workers if worker.run is None).take(task)
+
+    def events(self, timeout: float) -> Iterator[TrainingEvent]:
+        """What happens to the runs, or nothing after so many seconds.
+
+        A run whose worker has died has `Failed`, and a new worker takes its place.
+        """
+        busy = {worker.connection: worker for worker in self._workers if worker.run is not None}
+        for connection in wait(list(busy), timeout):
+            assert isinstance(connection, Connection)  # noqa: S101  only such are waited for
+            worker = busy[connection]
+            assert worker.run is not None  # noqa: S101
+            event = worker.receive()
+            if isinstance(event, Environment):
+                continue
+            if isinstance(event, str):  # a worker's last word
+                event = Failed(worker.run, event)
+            if isinstance(event, (Finished, Paused, Failed)):
+                worker.run = None
+            # Not before its last word has come: a run must not go with it unsaid.
+            if worker.run is None and not worker.process.is_alive():
+                worker.connection.close()
+                self._workers.remove(worker)
+                self._workers.append(self._new_worker())
+            yield event
+
+    def close(self) -> None:
+        """End every worker at once, whatever it is doing."""
+        for worker in self._workers:
+            if worker.process.is_alive():  # else its number may be another's by now
+                worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.connection.close()
+        self._workers.clear()
+
+
+class _Worker:
+    def __init__(self, images: SharedImages, device: Device) -> None:
+        self.connection, theirs = context().Pipe()
+        self.process = context().Process(target=serve, args=(theirs, images, device), daemon=True)
+        try:
+            self.process.start()
+        except (OSError, EOFError) as error:
+            raise FmnistError(f"a worker process cannot be started ({error!r})") from None
+        theirs.close()  # so that the worker's death closes the pipe
+        self.run: PlannedRun | None = None
+
+    def ready(self) -> Environment:
+        found = self.receive()
+        if isinstance(found, Environment):
+            return found
+        raise FmnistError(found)
+
+    def take(self, task: Task) -> None:
+        self.run = task.run
+        with contextlib.suppress(OSError):  # it died while idle: the next receive says how
+            self.connection.send(task)
+
+    def receive(self) -> Any:
+        """What the worker sends next, or why it never will: a text."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode
+            if code is not None and code < 0:
+                name = signal.Signals(-code).name
+                hint = " (out of memory?)" if name == "SIGKILL" else ""
+                return f"its worker process was ended by {name}{hint}"
+            return f"its worker process ended by itself with exit code {code}"
+
+
+def available_cores() -> int:
+    """The processors this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def automatic_workers(device: Device) -> int:
+    """How many workers `--jobs auto` comes to, without starting one."""
+    if not _may_have_gpu(device):
+        return available_cores()
+    import torch  # noqa: PLC0415  five seconds, which only a machine with a GPU's driver spends
+
+    return 1 if torch.cuda.is_available() else available_cores()
+
+
+def check_device(device: Device) -> None:
+    """Refuse a GPU where none can be, before anything is loaded.
+
+    Raises:
+        FmnistError: Where the system has no driver of a GPU.
+    """
+    if device == "cuda" and not _may_have_gpu(device):
+        raise FmnistError(
+            "--device cuda: found no driver of a GPU on this machine; --device cpu trains without "
+            "one"
+        )
+
+
+def _may_have_gpu(device: Device) -> bool:
+    drivers = (Path("/dev/nvidia0"), Path("/dev/dxg"), Path("/dev/kfd"))
+    return device != "cpu" and (sys.platform != "linux" or any(path.exists() for path in drivers))

@@ -1,0 +1,251 @@
+"""The model to take home: in MLflow's registry, under one name and alias."""
+
+import inspect
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+
+from fmnist_tuning.errors import TrackingError, WeightsError
+from fmnist_tuning.store.records import (
+    WEIGHTS,
+    WEIGHTS_DIGEST,
+    TrackedRun,
+    content_digest,
+    tracked_run,
+)
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.uris import check_reachable, local_path, public, resolve, translated
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODEL_NAME: Final = "fashion_mnist_cnn"
+ALIAS: Final = "champion"
+
+_MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_PACKAGE: Final = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """A version of the registered model.
+
+    Attributes:
+        version: Counted by the registry.
+        run: The training that it came from.
+        weights: Of that run.
+    """
+
+    version: str
+    run: TrackedRun
+    weights: bytes
+
+
+class Registry:
+    """The registry of a store.
+
+    Args:
+        uri: The store's tracking URI, as `Study` has it.
+
+    Raises:
+        TrackingError: From every method, when the store fails.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    @classmethod
+    def existing(cls, tracking_uri: str | None = None) -> "Registry":
+        """Open a store's registry without creating anything.
+
+        Raises:
+            TrackingError: When there is no store, or it cannot be read.
+        """
+        uri = resolve(tracking_uri)
+        place = local_path(uri)
+        with translated(uri):
+            if place is not None and not place.exists():
+                raise TrackingError(
+                    f"there is no store at {public(uri)}; `fmnist run` makes one, and "
+                    "--tracking-uri names another"
+                )
+            check_reachable(uri)
+            return cls(uri)
+
+    def weights(self, run: TrackedRun) -> bytes | None:
+        """What a training kept of its network; None where it kept nothing, as runs from elsewhere.
+
+        Raises:
+            WeightsError: When they are not those that the training left.
+        """
+        with translated(self._uri), tempfile.TemporaryDirectory() as folder:
+            if WEIGHTS not in {found.path for found in self._client.list_artifacts(run.run_id)}:
+                return None
+            path = self._client.download_artifacts(run.run_id, WEIGHTS, folder)
+            content = Path(path).read_bytes()
+        if run.tags.get(WEIGHTS_DIGEST, content_digest(content)) != content_digest(content):
+            raise WeightsError(
+                f"{WEIGHTS} of the run {run.run_id} is not what its training left there: its "
+                "SHA-256 is another; train the run's sweep again with `fmnist run ... --force`"
+            )
+        return content
+
+    def keep_weights(self, run: TrackedRun, content: bytes) -> None:
+        """Give a training the network that it lacks."""
+        with translated(self._uri), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / WEIGHTS
+            path.write_bytes(content)
+            self._client.log_artifact(run.run_id, str(path))
+
+    def champion(self) -> Champion:
+        """The version that bears the alias.
+
+        Raises:
+            TrackingError: When none does.
+            WeightsError: When its network is gone or damaged.
+        """
+        found = self._bearer()
+        if found is None:
+            raise TrackingError(
+                f"no model is registered as {MODEL_NAME}@{ALIAS} in {public(self._uri)}; `fmnist "
+                "champion` registers the best of a study"
+            )
+        with translated(self._uri):
+            run = tracked_run(self._client.get_run(found.run_id))
+        content = self.weights(run)
+        if content is None:
+            raise WeightsError(
+                f"the champion's run {run.run_id} has lost its {WEIGHTS}; `fmnist champion` "
+                "registers another"
+            )
+        return Champion(str(found.version), run, content)
+
+    def register(
+        self,
+        study: Study,
+        run: TrackedRun,
+        model: "nn.Module",
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+    ) -> str:
+        """Log a training's model and give it the alias; what is registered already is not again.
+
+        Args:
+            study: That the run belongs to.
+            run: The training.
+            model: On the CPU, in evaluation mode; (N, 28, 28) uint8 to (N, 10) float32.
+            images: An example of what goes in, two images or more.
+            probabilities: What comes out of it.
+
+        Returns:
+            The version.
+        """
+        bearer = self._bearer()
+        if bearer is not None and bearer.run_id == run.run_id:
+            return str(bearer.version)
+        client = self._client
+        with translated(self._uri):
+            earlier = client.search_model_versions(f"name = '{MODEL_NAME}'")
+            version = next((v.version for v in earlier if v.run_id == run.run_id), None)
+            if version is None:
+                save = partial(_save, model, images, probabilities)
+                version = self._new_version(study, run, save)
+            client.set_registered_model_alias(MODEL_NAME, ALIAS, version)
+        return str(version)
+
+    def _new_version(
+        self, study: Study, run: TrackedRun, save: Callable[[Path, dict[str, str]], None]
+    ) -> str:
+        client = self._client
+        logged = client.create_logged_model(
+            study.experiment_id, MODEL_NAME, run.run_id, params=dict(run.params)
+        )
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model"
+                ids = {"model_id": logged.model_id, "run_id": run.run_id}
+                save(path, ids)
+                client.log_model_artifacts(logged.model_id, str(path))
+        except BaseException:
+            client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        try:
+            client.create_registered_model(
+                MODEL_NAME, description="The best Fashion-MNIST classifier of a study by fmnist"
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            MODEL_NAME,
+            logged.artifact_location,  # as `models:/...` MLflow looks in its default store
+            run.run_id,
+            description=f"{run.name}, of {study.name}",
+            model_id=logged.model_id,
+        )
+        version: str = made.version
+        return version
+
+    def _bearer(self) -> Any:
+        """MLflow's version that has the alias, if one has."""
+        with translated(self._uri):
+            try:
+                return self._client.get_model_version_by_alias(MODEL_NAME, ALIAS)
+            except MlflowException as error:
+                if error.error_code in _MISSING:
+                    return None
+                raise
+
+
+def _save(
+    model: "nn.Module",
+    images: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    path: Path,
+    ids: dict[str, str],
+) -> None:
+    import mlflow.pytorch  # noqa: PLC0415  brings torch
+    from mlflow.models import Model, ModelSignature  # noqa: PLC0415
+    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
+
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, *probabilities.shape[1:]))]),
+    )
+    # MLflow would find the requirements by loading the model in a process of its own: 6 to 22 s.
+    names = ("mlflow", "torch", "numpy")
+    requirements = [f"{name}=={version(name).partition('+')[0]}" for name in names]
+    # As an exported program, which needs no code of ours and holds no pickle that could run;
+    # MLflow 3.8 can only pickle the module, and takes its code along.
+    options = inspect.signature(mlflow.pytorch.save_model).parameters
+    how: dict[str, Any] = {"code_paths": [str(_PACKAGE)]}
+    if "serialization_format" in options:
+        how = {"serialization_format": "pt2"}
+    elif "export_model" in options:
+        how = {"export_model": True}
+    with warnings.catch_warnings():
+        # Channels-last weights are not "complete" to torch.export, which keeps them all the same.
+        warnings.filterwarnings("ignore", "No complete tensor found")
+        mlflow.pytorch.save_model(
+            model,
+            str(path),
+            mlflow_model=Model(artifact_path=MODEL_NAME, **ids),
+            signature=signature,
+            input_example=images,
+            pip_requirements=requirements,
+            **how,
+        )

@@ -1,0 +1,298 @@
+"""Writing into a study: trainings as they happen, and runs that were measured elsewhere."""
+
+import getpass
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import yaml
+from mlflow.entities import Metric, Param, RunTag
+
+from fmnist_tuning.metrics import EpochMetrics
+from fmnist_tuning.store import records
+from fmnist_tuning.store.records import EndStatus, TrackedRun
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.uris import translated
+from fmnist_tuning.sweeps.sweep import Sweep
+
+HALF: Final = "import"
+"""The kind of an imported run that is not all there yet. Nothing reads such runs; the last thing
+written is the kind they are to have.
+"""
+
+HistoryValue = tuple[str, float, int, int]
+"""Metric, value, when it was logged in ms, step."""
+
+_METRICS_A_CALL: Final = 900  # MLflow takes 1,000 entries, params and tags among them
+_TAGS_A_CALL: Final = 100
+
+
+class Tracker:
+    """Writes into one study, by explicit ids.
+
+    Raises:
+        TrackingError: From every method, when the store fails.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._client = study.client
+
+    def begin_sweep(self, sweep: Sweep, data_digest: str, owner: str = "") -> str:
+        """Open the sweep's MLflow run, again if it exists, and write what the sweep is.
+
+        The definition is kept as YAML in the artefact `sweep.yaml`, for people, and as JSON in
+        tags, because a store's artefacts are lost when its folder moves, and its tags are not.
+
+        Args:
+            sweep: With its arms chosen.
+            data_digest: Digest of the data it runs on.
+            owner: The command that runs it.
+
+        Returns:
+            The MLflow run's id.
+        """
+        tags = {
+            records.KIND: "sweep",
+            records.DATA: data_digest,
+            **({records.OWNER: owner} if owner else {}),
+            **records.definition_tags(sweep),
+            records.NOTE: f"{sweep.title}. {sweep.hypothesis}".strip(),
+        }
+        runs = (run for run in self._study.search("sweep") if run.info.run_name == sweep.id)
+        run = next(runs, None)
+        with translated(self._study.uri):
+            if run is None:
+                run_id = self._create(sweep.id, tags)
+            else:
+                run_id = run.info.run_id
+                self._client.update_run(run_id, status="RUNNING")
+                self._client.log_batch(run_id, tags=_run_tags(tags))
+            self._log_definition(run_id, sweep)
+        return run_id
+
+    def start_run(
+        self,
+        name: str,
+        *,
+        sweeps: Sequence[str],
+        fingerprint: str,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Open an MLflow run for one training; returns its id."""
+        own = {
+            records.KIND: "run",
+            records.FINGERPRINT: fingerprint,
+            records.SWEEPS: ", ".join(sweeps),
+        }
+        with translated(self._study.uri):
+            run_id = self._create(name, {**own, **tags})
+            self._log_params(run_id, params)
+        return run_id
+
+    def take_up(self, run_id: str, tags: Mapping[str, str]) -> set[int]:
+        """Mark a broken run as RUNNING again; returns the epochs that it has metrics of."""
+        with translated(self._study.uri):
+            known = self._client.get_run(run_id).data.tags
+            for tag in {records.REASON, records.NOTE} & known.keys():
+                self._client.delete_tag(run_id, tag)
+            self._client.log_batch(run_id, tags=_run_tags(tags))
+            self._client.update_run(run_id, status="RUNNING")
+            history = self._client.get_metric_history(run_id, "val_loss")
+            return {metric.step for metric in history}
+
+    def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
+        """Write one epoch's metrics, at the epoch as step, in a single call."""
+        self._log(run_id, epoch.metrics(), epoch.epoch)
+
+    def finish_run(
+        self, run_id: str, metrics: Mapping[str, float], weights: Path | None = None
+    ) -> None:
+        """Write the outcome, keep the network, and mark the run FINISHED.
+
+        Args:
+            run_id: MLflow's id.
+            metrics: What it is judged by.
+            weights: The file of the trained network, named `weights.pt`; its SHA-256 becomes a tag,
+                by which the network is known wherever it turns up again.
+        """
+        if weights is not None:
+            self.log_files(run_id, None, [weights])
+            with translated(self._study.uri):
+                digest = records.content_digest(weights.read_bytes())
+                self._client.set_tag(run_id, records.WEIGHTS_DIGEST, digest)
+        # At step 0 alone, which MLflow's page draws as bars, one a run.
+        self._log(run_id, metrics, step=0)
+        self.end_run(run_id, "FINISHED")
+
+    def end_run(self, run_id: str, status: EndStatus, reason: str | None = None) -> None:
+        """Mark a run ended, with the reason where it did not finish."""
+        with translated(self._study.uri):
+            if reason is not None:
+                note = {records.REASON: reason, records.NOTE: f"{status}: {reason}"}
+                self._client.log_batch(run_id, tags=_run_tags(note))
+            self._client.set_terminated(run_id, status)
+
+    def beat(self, run_id: str) -> None:
+        """Show that somebody is at work on a run."""
+        with translated(self._study.uri):
+            self._client.set_tag(run_id, records.HEARTBEAT, f"{time.time():.0f}")
+
+    def add_sweeps(self, run: TrackedRun, sweeps: Sequence[str]) -> None:
+        """Tag a finished run with sweeps that use it too."""
+        joined = tuple(dict.fromkeys([*run.sweeps, *sweeps]))
+        if joined != run.sweeps:
+            with translated(self._study.uri):
+                self._client.set_tag(run.run_id, records.SWEEPS, ", ".join(joined))
+
+    def log_files(self, run_id: str, folder: str | None, files: Sequence[Path]) -> None:
+        """Put files among a run's artefacts, under a folder or without one."""
+        with translated(self._study.uri):
+            for file in files:
+                self._client.log_artifact(run_id, str(file), folder)
+
+    def clear_imports(self) -> None:
+        """Delete what an import that was killed left half written."""
+        with translated(self._study.uri):
+            for run in list(self._study.search(HALF)):
+                self._client.delete_run(run.info.run_id)
+
+    def import_run(
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        history: Iterable[HistoryValue],
+        started: int,
+        ended: int,
+    ) -> None:
+        """Write a finished training, whole or not at all.
+
+        Args:
+            name: Its name.
+            tags: Its own and no others.
+            params: Its settings.
+            history: Of its metrics.
+            started: In ms since 1970.
+            ended: The same.
+        """
+
+        def fill(run_id: str) -> None:
+            self._log_params(run_id, params)
+            values = iter(history)
+            while chunk := list(islice(values, _METRICS_A_CALL)):
+                self._client.log_batch(run_id, metrics=[Metric(*value) for value in chunk])
+
+        self._import("run", name, tags, fill, started, ended, "FINISHED")
+
+    def import_sweep(
+        self,
+        sweep: Sweep,
+        *,
+        tags: Mapping[str, str],
+        started: int,
+        ended: int,
+        status: EndStatus,
+    ) -> None:
+        """Write a sweep that the study does not have, whole or not at all."""
+
+        def fill(run_id: str) -> None:
+            self._log_definition(run_id, sweep)
+
+        tags = {**tags, **records.definition_tags(sweep)}
+        self._import("sweep", sweep.id, tags, fill, started, ended, status)
+
+    def redefine(self, run_id: str, sweep: Sweep) -> None:
+        """Give a sweep that the study has another definition."""
+        tags = [RunTag(key, value) for key, value in records.definition_tags(sweep).items()]
+        with translated(self._study.uri):
+            self._log_definition(run_id, sweep)
+            # The first tag says how many there are, and so comes last.
+            for end in range(len(tags), 0, -_TAGS_A_CALL):
+                self._client.log_batch(run_id, tags=tags[max(end - _TAGS_A_CALL, 0) : end])
+
+    def _import(  # noqa: PLR0917  one run, written in this order
+        self,
+        kind: str,
+        name: str,
+        tags: Mapping[str, str],
+        fill: Callable[[str], None],
+        started: int,
+        ended: int,
+        status: EndStatus,
+    ) -> None:
+        with translated(self._study.uri):
+            run = self._client.create_run(
+                self._study.experiment_id, started, {**tags, records.KIND: HALF}, run_name=name
+            )
+            fill(run.info.run_id)
+            self._client.set_terminated(run.info.run_id, status, ended)
+            self._client.set_tag(run.info.run_id, records.KIND, kind)
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        tags = {**_context_tags(), **_clipped(tags)}
+        run = self._client.create_run(self._study.experiment_id, run_name=name, tags=tags)
+        return str(run.info.run_id)
+
+    def _log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        with translated(self._study.uri):
+            self._client.log_batch(
+                run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()]
+            )
+
+    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
+
+    def _log_definition(self, run_id: str, sweep: Sweep) -> None:
+        """For people, as the artefact `sweep.yaml`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "sweep.yaml"
+            text = yaml.safe_dump(sweep.definition(), sort_keys=False, allow_unicode=True)
+            path.write_text(text, encoding="utf-8")
+            self._client.log_artifact(run_id, str(path))
+
+
+def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in _clipped(tags).items()]
+
+
+def _clipped(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags no longer than every store keeps."""
+    return {key: value[: records.TAG_CHARACTERS] for key, value in tags.items()}
+
+
+@cache
+def _context_tags() -> dict[str, str]:
+    """Who, with what, and from which commit of the folder's repository, in MLflow's own names.
+
+    MLflow's own resolver looks at the repository of the program, which for an installed one is
+    none; what decides a study are the files in the user's folder.
+    """
+    tags = {"mlflow.source.name": "fmnist run", "mlflow.source.type": "LOCAL"}
+    try:
+        tags[records.USER] = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        tags[records.USER] = "unknown"
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
+    return tags
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,190 @@
+"""The commands on a study that is there: read it, draw it, judge it, take it elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fmnist_tuning import options
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.options import DEFAULT_STUDY, say
+
+
+def results(
+    sweeps: options.Sweeps = None,
+    *,
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    as_json: options.Json = False,
+    as_csv: options.Csv = False,
+) -> None:
+    """The tracked arms of each sweep over their seeds, and the verdicts on its claims."""
+    if as_json and as_csv:
+        raise FmnistError("--json and --csv: found both, allowed: one of them")
+
+    from fmnist_tuning import terminal
+    from fmnist_tuning.report.study import as_records, as_table, read_study
+    from fmnist_tuning.store.study import Study
+
+    found = read_study(Study.existing(experiment, tracking_uri), only=sweeps or ())
+    if as_json:
+        typer.echo(json.dumps(as_records(found), indent=2))
+    elif as_csv:
+        typer.echo(as_table(found).to_csv(index=False), nl=False)
+    else:
+        terminal.print_study(terminal.console(), found.sweeps, found.every)
+
+
+def plot(
+    sweeps: options.Sweeps = None,
+    *,
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    output: options.FigureFolder = Path("visualizations"),
+    file_format: Annotated[
+        Literal["png", "svg", "pdf"] | None,
+        typer.Option("--format", help="Instead of what the sweep's file says, or png."),
+    ] = None,
+) -> None:
+    """Draw each sweep's figure and its learning curves from MLflow alone."""
+    from fmnist_tuning.files import write_whole
+    from fmnist_tuning.report.figures.sweep_figures import draw_study
+    from fmnist_tuning.report.study import read_study
+    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.store.tracker import Tracker
+
+    study = Study.existing(experiment, tracking_uri)
+    found = read_study(study, only=sweeps or ())
+    for frames in found.sweeps.values():
+        if frames.missing:
+            say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
+    for sweep, drawn in draw_study(found.sweeps, file_format):
+        paths = [output / name for name in drawn]
+        for path in paths:
+            write_whole(path, drawn[path.name])
+            say(path)
+        Tracker(study).log_files(found.sweep_run_ids[sweep], "plots", paths)
+
+
+def journal(
+    *,
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    output: Annotated[Path, typer.Option(help="The journal's file.")] = Path("JOURNAL.md"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 when it is behind the study.")
+    ] = False,
+) -> None:
+    """Write the journal's tables, answers and verdicts from MLflow alone; your own text stays."""
+    from fmnist_tuning.files import write_whole
+    from fmnist_tuning.report.journal.document import journal_diff, read_text, write_journal
+    from fmnist_tuning.report.study import read_study
+    from fmnist_tuning.store.study import Study
+
+    present = read_text(output)
+    found = read_study(Study.existing(experiment, tracking_uri))
+    text = write_journal(found, present, output)
+    if not check:
+        write_whole(output, text.encode())
+        say(output)
+    elif text != present:
+        say(journal_diff(present or "", text, output), nl=False)
+        raise typer.Exit(1)
+
+
+def champion(
+    *,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A weights.pt for the best run, where the store has none of it.",
+            show_default=False,
+        ),
+    ] = None,
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
+    output: options.FigureFolder = Path("visualizations"),
+) -> None:
+    """Register the best arm's network in MLflow, and draw what each finalist gets wrong."""
+    from fmnist_tuning import terminal
+    from fmnist_tuning.champion import evaluate_finalists
+    from fmnist_tuning.data.files import find
+    from fmnist_tuning.files import write_whole
+    from fmnist_tuning.report.study import read_study
+    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.store.tracker import Tracker
+
+    study = Study.existing(experiment, tracking_uri)
+    found = read_study(study)
+    for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights):
+        terminal.print_finalist(terminal.console(), finalist, evaluation)
+        paths = [output / name for name in evaluation.figures]
+        for path in paths:
+            write_whole(path, evaluation.figures[path.name])
+            say(path)
+        Tracker(study).log_files(finalist.run.run_id, "plots", paths)
+
+
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="PNG or JPEG files, or numbers of test images, from 0.",
+            show_default=False,
+        ),
+    ],
+    *,
+    tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Name the garment on each image, by the champion's network."""
+    from fmnist_tuning import terminal
+    from fmnist_tuning.prediction import name_garments, read_images
+    from fmnist_tuning.store.registry import Registry
+
+    chosen = read_images(images, data_dir)
+    best = Registry.existing(tracking_uri).champion()
+    answers = name_garments(chosen, best)
+    if as_json:
+        typer.echo(json.dumps([answer.as_json() for answer in answers], indent=2))
+    else:
+        about = f"{best.run.name}, version {best.version}"
+        terminal.facts(terminal.console(stderr=True), {"model": about})
+        terminal.print_predictions(terminal.console(), answers)
+
+
+def export(
+    file: options.StudyFile,
+    *,
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+) -> None:
+    """Write a study's finished runs and its sweeps into one file, for any other store."""
+    from fmnist_tuning.files import write_whole
+    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.transfer.merge import export_study
+    from fmnist_tuning.transfer.study_file import pack_study
+
+    exported = export_study(Study.existing(experiment, tracking_uri))
+    write_whole(file, pack_study(exported.entries))
+    for what in exported.left_out:
+        say(f"left out: {what}", err=True)
+    say(f"{file}: {exported}")
+
+
+def import_(
+    file: options.StudyFile,
+    *,
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+) -> None:
+    """Add to a study what such a file has and the study lacks; what is finished stays."""
+    from fmnist_tuning.transfer.merge import import_study
+    from fmnist_tuning.transfer.study_file import read_file
+
+    say(import_study(read_file(file), experiment, tracking_uri))

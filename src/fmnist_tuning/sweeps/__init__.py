@@ -1,0 +1,1 @@
+"""What a person asks for: settings, sweep files and the plan that they make. No store, no torch."""

@@ -1,0 +1,96 @@
+"""An arm of a sweep: one combination of the swept values."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from fmnist_tuning.sweeps.problems import Problem, as_json, nearest, problems_of
+from fmnist_tuning.sweeps.settings import RunConfig, format_value
+from fmnist_tuning.text import shown
+
+Settings = dict[str, Any]
+
+SETTINGS: Final = tuple(key for key in RunConfig.model_fields if key != "seed")
+"""What a sweep may set; seeds are listed apart."""
+
+LABELS: Final = ("name", "predicted")
+"""What an arm in a sweep's list may hold beside settings."""
+
+MAX_NAME: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One combination of the swept values.
+
+    Attributes:
+        name: Given in the file (`arms`) or by the combination (A, B, C), else None.
+        overrides: The swept settings of this arm.
+        config: The whole configuration, with the seed left at its default.
+        predicted: The accuracy that the combination predicts for it.
+    """
+
+    name: str | None
+    overrides: Settings
+    config: RunConfig
+    predicted: float | None = None
+
+    @property
+    def label(self) -> str:
+        """`dropout_rate=0.3`, or `A: dropout_rate=0.3` for an arm with a name."""
+        values = " ".join(f"{key}={format_value(value)}" for key, value in self.overrides.items())
+        return f"{self.name}: {values}" if self.name else values
+
+    def matches(self, selector: Mapping[str, Any]) -> bool:
+        """Whether `selector` names this arm's settings (or its `name`), or lists them."""
+        for key, wanted in selector.items():
+            if key != "name" and key not in RunConfig.model_fields:
+                return False
+            own = self.name if key == "name" else getattr(self.config, key)
+            own = list(own) if isinstance(own, tuple) else own
+            if own != wanted and not (isinstance(wanted, list) and own in wanted):
+                return False
+        return True
+
+
+def run_config(settings: Settings) -> RunConfig:
+    """A run's configuration of settings as YAML and JSON have them.
+
+    Raises:
+        pydantic.ValidationError: For what could not be trained.
+    """
+    return RunConfig.model_validate_json(as_json(settings))
+
+
+def problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Problem]:
+    """What is wrong with an arm's name and with what was predicted for it."""
+    problems = []
+    name, predicted = arm.get("name"), arm.get("predicted", 0.0)
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        text = f"found {shown(name)}, allowed: a text of 1 to {MAX_NAME} printable characters"
+        problems.append(Problem((*place, "name"), text))
+    if type(predicted) not in {int, float} or not abs(predicted) < math.inf:
+        text = f"found {shown(predicted)}, allowed: a number, which a combination predicted"
+        problems.append(Problem((*place, "predicted"), text))
+    return problems
+
+
+def problems_of_settings(place: tuple[str | int, ...], settings: Settings) -> list[Problem]:
+    """What is wrong with each setting by itself; combinations are judged arm by arm."""
+    problems = []
+    for key, value in settings.items():
+        if key == "seed":
+            problems.append(Problem((*place, key), "is not set here; list the seeds in `seeds`"))
+        elif key not in SETTINGS:
+            problems.append(Problem((*place, key), f"unknown key{nearest(key, SETTINGS)}"))
+        else:
+            try:
+                run_config({key: value})
+            except ValidationError as error:
+                found = problems_of(error, RunConfig)
+                by_itself = {d["loc"] for d in error.errors(include_url=False) if d["loc"]}
+                problems += [p.under(*place) for p in found if p.path in by_itself]
+    return problems

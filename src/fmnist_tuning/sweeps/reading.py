@@ -1,0 +1,213 @@
+"""Sweep files and command-line overrides to sweeps, with every problem of every file at once."""
+
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.sweeps.arms import SETTINGS
+from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
+from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
+from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
+from fmnist_tuning.text import shown
+
+FRESH_SEEDS_FROM: Final = 1_000
+"""A combination is tried on seeds moved up by this much, so that no seed judges its own choice."""
+
+_Context = Mapping[str, Any] | None
+
+
+def load_sweeps(
+    paths: Sequence[Path],
+    overrides: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    *,
+    figures: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Sweep]:
+    """Read sweep files; a folder stands for the `.yaml` and `.yml` files in it, by name.
+
+    Args:
+        paths: Files and folders, in the order in which they are to run.
+        overrides: Settings laid over every sweep's `fixed`.
+        seeds: Seeds in place of every sweep's own.
+        figures: The kinds of figure that there are, each with the axes that it needs; None to take
+            a sweep's figure as it comes.
+
+    Raises:
+        ConfigError: With every problem of every file.
+    """
+    problems: list[str] = []
+    sweeps: dict[str, tuple[Path, Sweep]] = {}
+    context = None if figures is None else {"figures": figures}
+    for path in _files(paths, problems):
+        sweep = _load(path, dict(overrides or {}), seeds, context, problems)
+        if sweep is None:
+            continue
+        if sweep.id in sweeps:
+            other = sweeps[sweep.id][0]
+            problems.append(f"{path}: sweep: {sweep.id} is already the name of {other}")
+        sweeps.setdefault(sweep.id, (path, sweep))
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return [sweep for _, sweep in sweeps.values()]
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` pairs whose values are typed as YAML types them.
+
+    Raises:
+        ConfigError: For anything else, and for keys that are not settings of a run.
+    """
+    problems: list[str] = []
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        place = f"--set {dotted((key,))}"
+        if not equals:
+            problems.append(f"--set {shown(assignment)}: allowed: key=value")
+        elif key == "seed":
+            problems.append(f"{place}: is not set here; give `--seeds {text},`")
+        elif key not in SETTINGS:
+            problems.append(f"{place}: unknown key{nearest(key, SETTINGS)}")
+        elif key in settings:
+            problems.append(f"{place}: given twice")
+        else:
+            try:
+                settings[key] = read_yaml(text)[0]
+            except YamlError as error:
+                problems.append(f"{place}: found {shown(text)}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read `3` as the seeds 0, 1, 2, and `0,5,7` (or `7,`) as the very seeds it lists.
+
+    Raises:
+        ConfigError: For anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) <= 10]  # noqa: PLR2004  2**32 has ten
+    listed = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
+    if len(numbers) == len(listed) and max(numbers) < 2**32:
+        if len(parts) > 1 and len(numbers) <= MAX_SEEDS and len(set(numbers)) == len(numbers):
+            return numbers
+        if len(parts) == 1 and 1 <= numbers[0] <= MAX_SEEDS:
+            return list(range(numbers[0]))
+    raise ConfigError(
+        [
+            f"--seeds: found {shown(text)}, allowed: how many seeds, from 1 to {MAX_SEEDS} (3 is "
+            "0,1,2), or a list of different seeds, such as 0,5,7; one seed is named with a comma: "
+            "7,"
+        ]
+    )
+
+
+def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        try:
+            if path.is_dir():
+                inside = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+                if not inside:
+                    problems.append(f"{path}: a folder without a .yaml file")
+                files += inside
+            elif path.exists():
+                files.append(path)
+            else:
+                there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+                hint = nearest(path.name, there) if there else ""
+                problems.append(f"{path}: no such file{hint}")
+        except OSError as error:  # a name too long, a folder that is closed to us
+            problems.append(f"{shown(str(path))}: cannot be read: {error.strerror}")
+    return list(dict.fromkeys(files))
+
+
+def _read(path: Path) -> str:
+    # A pipe or a device could keep us waiting for ever, or never end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise YamlError("not a file; allowed: files, and folders of them")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
+    return content.decode("utf-8-sig")
+
+
+def _load(
+    path: Path,
+    overrides: dict[str, Any],
+    seeds: Sequence[int] | None,
+    context: _Context,
+    problems: list[str],
+) -> Sweep | None:
+    try:
+        raw, lines = read_yaml(_read(path))
+    except YamlError as error:
+        problems.append(f"{path}: {error}")
+        return None
+    except UnicodeDecodeError:
+        problems.append(f"{path}: not a text in UTF-8; save it as one")
+        return None
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+        return None
+    if not isinstance(raw, dict):
+        problems.append(f"{path}: found {shown(raw)}, allowed: a mapping that starts with `sweep:`")
+        return None
+    swept = {*_keys(raw.get("grid")), *(k for arm in _items(raw.get("arms")) for k in _keys(arm))}
+    for key in sorted(overrides.keys() & swept):
+        problems.append(f"{path}: --set {key}: this sweep varies it; edit the file instead")
+    fixed = {} if raw.get("fixed") is None else raw["fixed"]
+    if isinstance(fixed, dict):
+        raw = {**raw, "fixed": {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}}
+    if seeds is not None:
+        first = FRESH_SEEDS_FROM if raw.get("combine") else 0
+        raw = {**raw, "seeds": [first + seed for seed in seeds]}
+    try:
+        return Sweep.model_validate_json(as_json(raw), context=context)
+    except ValidationError as error:
+        found = _all_problems(raw, problems_of(error, Sweep), context)
+        given = overrides if seeds is None else {**overrides, "--seeds": seeds}
+        problems += [_line(path, p, lines, given) for p in found]
+        return None
+
+
+def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) -> list[Problem]:
+    """`found` and what else is wrong: pydantic judges a whole only when all its parts are right."""
+    wrong = {problem.path[0] for problem in found if problem.path}
+    rest = {key: value for key, value in raw.items() if key not in wrong}
+    try:
+        whole = as_json({"sweep": "sweep", "title": "", **rest})
+        Sweep.model_validate_json(whole, context=context)
+    except ValidationError as error:
+        more = problems_of(error, Sweep)
+        return found + [p for p in more if p.path and p not in found]
+    return found
+
+
+def _keys(value: object) -> list[str]:
+    return [str(key) for key in value] if isinstance(value, dict) else []
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _line(
+    path: Path, problem: Problem, lines: Mapping[tuple[str | int, ...], int], overrides: Any
+) -> str:
+    if problem.path[:1] == ("fixed",) and len(problem.path) > 1 and problem.path[1] in overrides:
+        return f"--set {dotted(problem.path[1:])}: {problem.text}"
+    if problem.path[:1] == ("seeds",) and "--seeds" in overrides:
+        return f"{path}: --seeds: {problem.text}"
+    place = problem.path
+    while place and place not in lines:
+        place = place[:-1]
+    line = f":{lines[place]}" if place else ""
+    key = f"{dotted(problem.path)}: " if problem.path else ""
+    return f"{path}{line}: {key}{problem.text}"

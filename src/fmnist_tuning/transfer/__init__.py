@@ -1,0 +1,1 @@
+"""Whole studies as files: out of one store, into another, two halves into one."""
