@@ -283,7 +283,7 @@ def test_an_output_that_cannot_be_written(fmnist_here, tmp_path):
 def test_the_file_store_reads_the_same(study, tmp_path):
     """Curves come run by run there, and in bulk from a database."""
     write_study(sweeps()[:2], f"file:{tmp_path}/mlruns")
-    folder = read_study(STUDY, f"file:{tmp_path}/mlruns", only=["exp1_dropout"])
+    folder = read_study(Study.existing(STUDY, f"file:{tmp_path}/mlruns"), only=["exp1_dropout"])
     database = read_study(Study.existing(STUDY, f"sqlite:///{study}"), only=["exp1_dropout"])
     columns = ["arm", "seed", "epoch", "metric", "value"]
     one, other = (

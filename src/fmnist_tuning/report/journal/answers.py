@@ -4,14 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist_tuning.analysis.best import highest
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import summary
 from fmnist_tuning.analysis.verdicts import contrast_arms, told_apart
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
-from fmnist_tuning.report.journal.section import Section
 from fmnist_tuning.report.wording import (
     capital,
     described,
@@ -24,8 +23,11 @@ from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import IMAGE_SIZE
 from fmnist_tuning.text import markdown
 
+if TYPE_CHECKING:
+    from fmnist_tuning.report.journal.section import Section
 
-def overfitting(it: Section) -> str:
+
+def overfitting(it: "Section") -> str:
     """For which arms the train accuracy is above the validation accuracy for certain."""
     found = {described(arm): summary(it.frames, arm, GAP) for arm in it.frames.arms}
     certain = [f"{arm} ({spread(METRICS[GAP], f)})" for arm, f in found.items() if f.low > 0]
@@ -42,7 +44,7 @@ def overfitting(it: Section) -> str:
     return " ".join(sentences)
 
 
-def loss_curves(it: Section) -> str:
+def loss_curves(it: "Section") -> str:
     """Where the mean validation loss was lowest, and what it did from there."""
     falling, rising = [], []
     for arm in it.frames.arms:
@@ -64,7 +66,7 @@ def loss_curves(it: Section) -> str:
     return " ".join(sentences).replace("It was", "Mean validation loss was", not rising)
 
 
-def unsteadiness(it: Section) -> str:
+def unsteadiness(it: "Section") -> str:
     """How far validation accuracy moved from one epoch to the next."""
     parts = []
     for arm in it.frames.arms:
@@ -85,7 +87,7 @@ def unsteadiness(it: Section) -> str:
     )
 
 
-def synergy(it: Section) -> str:
+def synergy(it: "Section") -> str:
     """The interactions of a factorial sweep."""
     found = [e for e in factorial_effects(it.frames, ACCURACY) if e.interaction]
     if not found:
@@ -104,7 +106,7 @@ def synergy(it: Section) -> str:
     return f"The interaction {'; '.join(lines)}."
 
 
-def stronger(it: Section) -> str:
+def stronger(it: "Section") -> str:
     """Which main effect is the larger."""
     found = [e for e in factorial_effects(it.frames, ACCURACY) if not e.interaction]
     if not found:
@@ -117,7 +119,7 @@ def stronger(it: Section) -> str:
     return f"Main effects on validation accuracy, the largest first: {'; '.join(parts)}."
 
 
-def resolution(it: Section) -> str:
+def resolution(it: "Section") -> str:
     """How large the last block's images are, which is all that these runs know of it."""
     sizes = []
     for arm in it.frames.arms:
@@ -130,7 +132,7 @@ def resolution(it: Section) -> str:
     )
 
 
-def predictions(it: Section) -> str:
+def predictions(it: "Section") -> str:
     """What was measured against what the combination predicted."""
     parts = []
     for arm in it.frames.arms:
@@ -158,7 +160,7 @@ def predictions(it: Section) -> str:
     )
 
 
-def against_others(it: Section) -> str:
+def against_others(it: "Section") -> str:
     """The best arm here against the best arm of all other sweeps."""
     best = highest(
         (frames, arm) for id_, frames in it.others.items() for arm in frames.arms if id_ != it.id
@@ -177,7 +179,7 @@ def against_others(it: Section) -> str:
     )
 
 
-def trade_offs(it: Section) -> str:
+def trade_offs(it: "Section") -> str:
     """Accuracy, size, time and gap of each arm."""
     parts = []
     for arm in it.frames.arms:
@@ -192,12 +194,12 @@ def trade_offs(it: Section) -> str:
     return f"{'; '.join(parts)}."
 
 
-def steps(it: Section, metric: str) -> str:
+def steps(it: "Section", metric: str) -> str:
     """Each arm against the one before it, Holm-adjusted."""
     return _compared(it, metric, [*pairwise(it.frames.arms)])
 
 
-def versus(it: Section, metric: str, arm: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def versus(it: "Section", metric: str, arm: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """One arm against another."""
     picked = [next((a for a in it.frames.arms if a.matches(s)), None) for s in (other, arm)]
     one, another = picked
@@ -206,7 +208,7 @@ def versus(it: Section, metric: str, arm: Mapping[str, Any], other: Mapping[str,
     return _compared(it, metric, [(one, another)])
 
 
-def values(it: Section, metric: str) -> str:
+def values(it: "Section", metric: str) -> str:
     """A metric arm by arm, in one sentence."""
     about = METRICS[metric]
     parts = [
@@ -219,7 +221,7 @@ def values(it: Section, metric: str) -> str:
     return f"{capital(about.label)}: {listed(parts)}."
 
 
-def size_difference(it: Section, arm: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def size_difference(it: "Section", arm: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """How many parameters fewer one arm has, in percent."""
     counts = []
     for selector in (arm, other):
@@ -231,12 +233,12 @@ def size_difference(it: Section, arm: Mapping[str, Any], other: Mapping[str, Any
     return f"{fewer:.1f} % fewer params ({counts[0]:,.0f} instead of {counts[1]:,.0f})"
 
 
-def size_confounds(it: Section) -> str:
+def size_confounds(it: "Section") -> str:
     """What else the arms change; empty where nothing is."""
     return " ".join(markdown(note) for note in confounds(it.frames))
 
 
-def _compared(it: Section, metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> str:
+def _compared(it: "Section", metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> str:
     """The second arm of each pair against the first, all of them judged together."""
     about = METRICS[metric]
     known = [
@@ -258,7 +260,7 @@ def _compared(it: Section, metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> str
     return f"{capital(about.label)}: {'; '.join(parts)}."
 
 
-def _deviations(it: Section) -> str:
+def _deviations(it: "Section") -> str:
     deviations = [(arm, summary(it.frames, arm, ACCURACY).deviation) for arm in it.frames.arms]
     known = [
         f"{deviation * 100:.2f} points with {described(arm)}"
@@ -270,7 +272,7 @@ def _deviations(it: Section) -> str:
     return f"the final one has a standard deviation of {listed(known)}"
 
 
-def _mean_curve(it: Section, arm: Arm, metric: str) -> dict[int, float]:
+def _mean_curve(it: "Section", arm: Arm, metric: str) -> dict[int, float]:
     own = it.frames.curves
     own = own[(own["arm"] == arm.label) & (own["metric"] == metric)]
     means = own.groupby("epoch")["value"].mean()
