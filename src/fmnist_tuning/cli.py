@@ -70,7 +70,7 @@ def run(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train what the sweeps ask for and the study does not have yet, and track it in MLflow."""
+    """Train the runs that the study does not have yet, and track them in MLflow."""
     sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
 
     from fmnist_tuning.running.pool import check_device, warm_up
@@ -139,16 +139,18 @@ def plan(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """List every run in order, and what would be trained, reused and shared, without running it."""
+    """List every run, and whether it would be trained, reused or shared. Nothing is trained."""
     sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
+
+    from fmnist_tuning.running.pool import automatic_workers, check_device
+
+    check_device(device)
 
     from fmnist_tuning import terminal
     from fmnist_tuning.data.files import find
     from fmnist_tuning.running.engine import plan_study
-    from fmnist_tuning.running.pool import automatic_workers, check_device
     from fmnist_tuning.store.study import Study
 
-    check_device(device)
     files = find(data_dir)
     study = Study.find(experiment, tracking_uri)
     planned = plan_study(sweeps, study, files.digest, force=force)
@@ -163,11 +165,11 @@ def data(
     *,
     data_dir: options.DataDir = None,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Get the images where they are missing or damaged.")
+        bool, typer.Option("--fetch", help="Download the images if they are missing or damaged.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say where the images are and whether they are the right ones; --fetch gets them."""
+    """Show where the images are and check them; --fetch downloads them."""
     from fmnist_tuning.data.fetch import fetch_images
     from fmnist_tuning.data.files import DEFAULT_FOLDER, find
 

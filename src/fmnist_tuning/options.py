@@ -19,7 +19,9 @@ Configs = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over every sweep's `fixed`."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a setting in every sweep that does not vary it."
+    ),
 ]
 Seeds = Annotated[
     str | None,
@@ -30,7 +32,7 @@ Seeds = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(envvar="FMNIST_DATA_DIR", help="The images' folder.", show_default=False),
+    typer.Option(envvar="FMNIST_DATA_DIR", help="The folder of the images.", show_default=False),
 ]
 TrackingUri = Annotated[
     str | None,
@@ -42,13 +44,16 @@ Experiment = Annotated[
 ]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
 Jobs = Annotated[
-    str, typer.Option(metavar="auto|N", help="Runs at a time; auto is one a core, or one on a GPU.")
+    str,
+    typer.Option(
+        metavar="auto|N", help="Runs that train at the same time; auto: one per core, one on a GPU."
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Train again what is finished already.")]
+Force = Annotated[bool, typer.Option("--force", help="Train finished runs again.")]
 FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; default: go on.")
+    bool, typer.Option("--fail-fast", help="Stop when a run fails; default: the others go on.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results only, no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Csv = Annotated[bool, typer.Option("--csv", help="A row a run as CSV on stdout.")]
 Sweeps = Annotated[

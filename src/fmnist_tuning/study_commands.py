@@ -19,7 +19,7 @@ def results(
     as_json: options.Json = False,
     as_csv: options.Csv = False,
 ) -> None:
-    """The tracked arms of each sweep over their seeds, and the verdicts on its claims."""
+    """Show each sweep's arms over their seeds, and the verdicts on its claims."""
     if as_json and as_csv:
         raise FmnistError("--json and --csv: found both, allowed: one of them")
 
@@ -44,10 +44,10 @@ def plot(
     output: options.FigureFolder = Path("visualizations"),
     file_format: Annotated[
         Literal["png", "svg", "pdf"] | None,
-        typer.Option("--format", help="Instead of what the sweep's file says, or png."),
+        typer.Option("--format", help="File format; default: as in the sweep's file, else png."),
     ] = None,
 ) -> None:
-    """Draw each sweep's figure and its learning curves from MLflow alone."""
+    """Draw each sweep's figure and learning curves from the runs in MLflow."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.report.figures.sweep_figures import draw_study
     from fmnist_tuning.report.study import read_study
@@ -73,10 +73,10 @@ def journal(
     tracking_uri: options.TrackingUri = None,
     output: Annotated[Path, typer.Option(help="The journal's file.")] = Path("JOURNAL.md"),
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 when it is behind the study.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the journal is out of date.")
     ] = False,
 ) -> None:
-    """Write the journal's tables, answers and verdicts from MLflow alone; your own text stays."""
+    """Write the computed parts of the journal from the runs in MLflow; your own text stays."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.report.journal.document import journal_diff, read_text, write_journal
     from fmnist_tuning.report.study import read_study
@@ -99,7 +99,7 @@ def champion(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A weights.pt for the best run, where the store has none of it.",
+            help="The best run's weights.pt, if the store does not have it.",
             show_default=False,
         ),
     ] = None,
@@ -142,7 +142,7 @@ def predict(
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Name the garment on each image, by the champion's network."""
+    """Name the garment in each image with the champion's network."""
     from fmnist_tuning import terminal
     from fmnist_tuning.prediction import name_garments, read_images
     from fmnist_tuning.store.registry import Registry
@@ -164,7 +164,7 @@ def export(
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Write a study's finished runs and its sweeps into one file, for any other store."""
+    """Write a study's sweeps and finished runs to one file, for any other store."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.store.study import Study
     from fmnist_tuning.transfer.merge import export_study
@@ -183,7 +183,7 @@ def import_(
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Add to a study what such a file has and the study lacks; what is finished stays."""
+    """Add the sweeps and runs of such a file to a study; runs that it has stay as they are."""
     from fmnist_tuning.transfer.merge import import_study
     from fmnist_tuning.transfer.study_file import read_file
 
