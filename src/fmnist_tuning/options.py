@@ -19,15 +19,13 @@ Configs = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set a setting in every sweep that does not vary it."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in all sweeps."),
 ]
 Seeds = Annotated[
     str | None,
     typer.Option(
         metavar="N|A,B,...",
-        help="Number of seeds (3) or a list (0,1,2), for every arm; seed 7 alone is 7,.",
+        help="Number of seeds (3) or a list (0,1,2), for every arm; 7, is seed 7 alone.",
     ),
 ]
 DataDir = Annotated[
