@@ -1,34 +1,16 @@
-"""The error tree. Every message says what was found, where, and what to do about it.
-
-FmnistError             exit code 2: usage, configuration, data or tracking store
-├── ConfigError         a sweep file, a `--set` or a `--seeds` that cannot be planned
-├── DataError           images damaged or unreachable
-│   └── MissingDataError  images nowhere to be found
-├── TrackingError       the MLflow store cannot be opened, read or written
-├── JournalError        a journal whose markers are damaged or missing
-├── ExchangeError       a study's file that cannot be read, or is at odds with the study
-├── WeightsError        a trained model's weights that are damaged, missing or another's
-├── PictureError        a file that is no picture of one garment
-└── TrainingError       exit code 1: one run failed; the others go on
-    ├── DivergedError   its loss became NaN or infinite
-    └── CheckpointError a checkpoint that is damaged or cannot be written
-"""
+"""All errors that a user can act on. Messages say where it is, what was found, and what to do."""
 
 _PROBLEMS_SHOWN = 50
 
 
 class FmnistError(Exception):
-    """Base of every error that a user can act on; printed without a traceback."""
+    """Base of all errors that a user can act on; they are printed without a traceback."""
 
     exit_code = 2
 
 
 class ConfigError(FmnistError):
-    """Sweep files or overrides that cannot be planned.
-
-    Args:
-        problems: One line each: the place, what was found, what is allowed.
-    """
+    """Sweep files, `--set` or `--seeds` that cannot be planned, with a line for every problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -40,17 +22,17 @@ class ConfigError(FmnistError):
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not an `Exception`, so that no library on the way can swallow it."""
+    """Ctrl-C or SIGTERM. This is no `Exception`, so that no library can catch it by accident."""
 
     exit_code = 130
 
 
 class DataError(FmnistError):
-    """Images that are missing, damaged or out of reach."""
+    """Images that are missing, damaged or cannot be downloaded."""
 
 
 class MissingDataError(DataError):
-    """No images in any of the places looked at."""
+    """There are no images in any of the folders."""
 
 
 class TrackingError(FmnistError):
@@ -58,15 +40,15 @@ class TrackingError(FmnistError):
 
 
 class JournalError(FmnistError):
-    """A journal whose generated blocks cannot be found."""
+    """A journal whose markers of generated blocks are damaged or missing."""
 
 
 class ExchangeError(FmnistError):
-    """A study's file that cannot be read, or that contradicts the study it would go into."""
+    """A study's file that cannot be read, or that contradicts the study."""
 
 
 class WeightsError(FmnistError):
-    """Weights of a trained model that are not there, damaged, or another model's."""
+    """Weights of a trained model that are missing, damaged, or from another model."""
 
 
 class PictureError(FmnistError):
@@ -74,18 +56,13 @@ class PictureError(FmnistError):
 
 
 class TrainingError(FmnistError):
-    """One run that could not be finished."""
+    """One run failed; the other runs go on."""
 
     exit_code = 1
 
 
 class DivergedError(TrainingError):
-    """A loss that is no longer a finite number.
-
-    Args:
-        epoch: The epoch, counted from 1, whose mean loss is not finite.
-        learning_rate: The learning rate in use, the likeliest cause.
-    """
+    """The mean loss of an epoch (counted from 1) is not a finite number."""
 
     def __init__(self, epoch: int, learning_rate: float) -> None:
         super().__init__(
@@ -95,4 +72,4 @@ class DivergedError(TrainingError):
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint that is damaged, another run's, or cannot be written."""
+    """A checkpoint that is damaged, belongs to another run, or cannot be written."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and errors in words where they cannot be had."""
+"""Files are written completely or not at all, and errors are reported in words."""
 
 import os
 import tempfile
@@ -8,12 +8,12 @@ from fmnist_tuning.errors import FmnistError
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever finds half of it; folders are made as needed.
+    """Write a file so that no reader ever sees a part of it; create folders if needed.
 
-    A file that has this content already is not touched, and one that is there keeps its rights.
+    A file that has this content is not touched. A file that is replaced keeps its permissions.
 
     Raises:
-        FmnistError: When it cannot be written; what was there is still there then.
+        FmnistError: If it cannot be written; an older file is kept then.
     """
     try:
         if path.is_file() and path.read_bytes() == content:
@@ -36,11 +36,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_whole(path: Path) -> bytes:
-    """A file's content.
-
-    Raises:
-        FmnistError: When it cannot be read.
-    """
+    """A file's content; raises `FmnistError` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -48,6 +44,6 @@ def read_whole(path: Path) -> bytes:
 
 
 def _umask() -> int:
-    mask = os.umask(0)  # there is no way to read it but to set it
+    mask = os.umask(0)  # the only way to read it is to set it
     os.umask(mask)
     return mask

@@ -1,7 +1,7 @@
-"""The one door for text from outside: what it may hold, and how it is made harmless where it goes.
+"""Checks text from outside, and makes it harmless where it is shown.
 
-Sweep files, stores, study files and file names are written by others. What they hold reaches
-terminals, figures, messages and Markdown, each of which obeys signs of its own.
+Other people write sweep files, stores, study files and file names. Their text is shown in
+terminals, figures, messages and Markdown, and each of these has its own special characters.
 """
 
 import json
@@ -11,16 +11,16 @@ from typing import Final
 
 _SHOWN_CHARACTERS: Final = 80
 
-# What starts code, emphasis, mathematics, a table cell, a strike-through, a link's address, or an
-# entity; an underscore inside a word starts nothing.
+# These characters start code, emphasis, mathematics, a table cell, a strike-through, a link's
+# address, or an entity. An underscore inside a word starts nothing.
 _MARKDOWN: Final = re.compile(r"[\\`*|$~]|(?<!\w)_|_(?!\w)|(?<=\])[(\[]|&(?=#?\w+;)")
 
 
 def printable(text: str) -> str:
-    r"""For a terminal: every sign that it would obey, or hide, written as its code.
+    r"""For a terminal: characters that it would obey or hide become codes such as `\x1b`.
 
-    Escape sequences, control characters, marks that turn the direction of writing and halves of
-    surrogate pairs become `\x1b` and the like; line feeds stay.
+    These are escape sequences, control characters, marks that change the direction of writing, and
+    halves of surrogate pairs. Line feeds are kept.
     """
     return "".join(
         sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text
@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """For the journal: one line of Markdown that shows the text and does nothing else."""
+    """For the journal: one line of Markdown that only shows the text."""
     escaped = _MARKDOWN.sub(r"\\\g<0>", _one_line(text))
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
@@ -39,7 +39,7 @@ def markdown_code(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """For an error message: a value as found, in at most 80 characters of one line."""
+    """For an error message: a value in one line of at most 80 characters."""
     return shorten(ascii(value) if isinstance(value, str) else json.dumps(value, default=str))
 
 
@@ -49,7 +49,7 @@ def shorten(text: str) -> str:
 
 
 def control_character(text: str, *, allowed: str = "\n") -> str | None:
-    """The first control character of a text, if it has any but the allowed ones."""
+    """The first control character of a text, except for the allowed ones."""
     return next(
         (sign for sign in text if unicodedata.category(sign) == "Cc" and sign not in allowed), None
     )
@@ -57,5 +57,5 @@ def control_character(text: str, *, allowed: str = "\n") -> str | None:
 
 def _one_line(text: str) -> str:
     visible = "".join(sign if sign.isprintable() else " " for sign in text)
-    # What looks like a marker of ours would spoil the journal for its next writing.
+    # Text that looks like one of our markers would break the journal when it is written again.
     return re.sub("fmnist:(?=begin|end)", "fmnist: ", " ".join(visible.split()))

@@ -1,12 +1,12 @@
-"""Getting the images: torchvision's own downloader, else Debian's package; all or nothing."""
+"""Downloads the images with torchvision's downloader, or if this fails, from Debian's package."""
 
 import io
 import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,24 +23,19 @@ Say = Callable[[str], None]
 def fetch_images(
     folder: Path, *, say: Say, dataset: type[Any] | None = None, apt: str | None = "apt-get"
 ) -> Path:
-    """Get the four files into `folder`, in torchvision's layout, verified.
+    """Download and verify the four files, and put them into `folder` in torchvision's layout.
 
-    They are gathered in a temporary folder beside their place, and moved only once all four have
-    passed verification, so that a cut download never passes for data.
-
-    Args:
-        folder: The data folder; made where it is missing.
-        say: Told in a sentence what is being tried.
-        dataset: torchvision's class, or one like it with other `mirrors` and `resources`.
-        apt: The name of apt-get; None leaves Debian's package out.
+    The files are downloaded to a temporary folder. They are moved only after all four are verified,
+    so an incomplete download is never used. `dataset` can replace torchvision's class by one with
+    other `mirrors` and `resources`. Without `apt`, Debian's package is not tried.
 
     Returns:
         The folder with the four files.
 
     Raises:
-        DataError: When every way failed, with each one's reason and what to do by hand.
+        DataError: If every attempt failed; has all reasons, and tells what to do by hand.
     """
-    folder = folder.absolute()  # apt and dpkg-deb run in a folder of their own
+    folder = folder.absolute()  # apt and dpkg-deb run in another folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
@@ -49,7 +44,7 @@ def fetch_images(
             target.mkdir(parents=True, exist_ok=True)
             for name in PUBLISHED:
                 present = next(p for p in (fetched / name, fetched / f"{name}.gz") if p.exists())
-                # A damaged file of the other form would be found first.
+                # If an old file exists in the other form, it might be read instead.
                 for stale in (target / name, target / f"{name}.gz"):
                     stale.unlink(missing_ok=True)
                 present.replace(target / present.name)
@@ -76,40 +71,43 @@ def _fetch_into(scratch: Path, say: Say, dataset: type[Any] | None, apt: str | N
             say(failures[-1].strip())
         else:
             return found
-    raise DataError(
-        "\n".join(
-            [
-                "Fashion-MNIST could not be fetched:",
-                *failures,
-                "By hand: put these four files, plain or with .gz, into ./data or a folder that "
-                "--data-dir names:",
-                *(f"  {name}" for name in PUBLISHED),
-                f"On Debian or Ubuntu, `sudo apt install {PACKAGE}` puts them into "
-                f"{DEBIAN_FOLDER}, where fmnist looks too.",
-            ]
-        )
-    )
+    lines = [
+        "Fashion-MNIST could not be fetched:",
+        *failures,
+        "By hand: put these four files, plain or with .gz, into ./data or a folder that "
+        "--data-dir names:",
+        *(f"  {name}" for name in PUBLISHED),
+        f"On Debian or Ubuntu, `sudo apt install {PACKAGE}` puts them into {DEBIAN_FOLDER}, where "
+        "fmnist looks too.",
+    ]
+    raise DataError("\n".join(lines))
 
 
 def _with_torchvision(scratch: Path, dataset: type[Any] | None) -> Path:
     if dataset is None:
-        from torchvision.datasets import FashionMNIST  # noqa: PLC0415  two seconds to import
+        from torchvision.datasets import FashionMNIST  # noqa: PLC0415  takes two seconds
 
         dataset = FashionMNIST
     progress_bars = io.StringIO()
-    with _network_timeout(), redirect_stderr(progress_bars), redirect_stdout(progress_bars):
-        dataset(str(scratch), download=True)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_SECONDS)  # torchvision's downloads have no time limit
+    try:
+        with redirect_stderr(progress_bars), redirect_stdout(progress_bars):
+            dataset(str(scratch), download=True)
+    finally:
+        socket.setdefaulttimeout(before)
     return scratch / dataset.__name__ / "raw"
 
 
 def _with_apt(scratch: Path, apt: str) -> Path:
-    """Unpack Debian's package; apt keeps its lists in `scratch`, so that no root is needed."""
-    (scratch / "lists" / "partial").mkdir(parents=True)
-    (scratch / "archives" / "partial").mkdir(parents=True)
+    """Unpack Debian's package; no root is needed, because apt keeps its lists in `scratch`."""
+    lists, archives = scratch / "lists", scratch / "archives"
+    for folder in (lists, archives):
+        (folder / "partial").mkdir(parents=True)
     options = [
-        f"-oDir::State::Lists={scratch / 'lists'}",
+        f"-oDir::State::Lists={lists}",
         f"-oDir::Cache={scratch}",
-        f"-oDir::Cache::Archives={scratch / 'archives'}",
+        f"-oDir::Cache::Archives={archives}",
         "-oDebug::NoLocking=1",
         "-oAPT::Sandbox::User=",
         f"-oAcquire::http::Timeout={NETWORK_TIMEOUT_SECONDS}",
@@ -123,28 +121,12 @@ def _with_apt(scratch: Path, apt: str) -> Path:
     return scratch / "unpacked" / DEBIAN_FOLDER.relative_to("/")
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(argv: list[str], folder: Path) -> None:
     done = subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=APT_TIMEOUT_SECONDS,
-        check=False,
+        argv, cwd=folder, capture_output=True, text=True, timeout=APT_TIMEOUT_SECONDS, check=False
     )
     if done.returncode:
-        raise RuntimeError(done.stderr.strip() or f"{command[0]} ended with {done.returncode}")
-
-
-@contextmanager
-def _network_timeout() -> Iterator[None]:
-    """Torchvision opens its downloads without a time limit of their own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        raise RuntimeError(done.stderr.strip() or f"{argv[0]} ended with {done.returncode}")
 
 
 def _last_line(error: Exception) -> str:

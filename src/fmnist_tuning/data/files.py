@@ -1,7 +1,7 @@
-"""The four IDX files of Fashion-MNIST: found, read, verified and shared, without PyTorch.
+"""Finds, reads, verifies and shares the four IDX files of Fashion-MNIST, without PyTorch.
 
-IDX is the format of the MNIST files: a big-endian header (magic number, then one count per
-dimension), then unsigned bytes. See http://yann.lecun.com/exdb/mnist/.
+IDX is the format of the MNIST files: a big-endian header (magic number, then the size of each
+dimension), then unsigned bytes. Source: http://yann.lecun.com/exdb/mnist/.
 """
 
 import gzip
@@ -25,16 +25,8 @@ TORCHVISION_LAYOUT: Final = Path("FashionMNIST/raw")
 CHECKSUMS: Final = "SHA256SUMS"
 
 CLASS_NAMES: Final = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 PUBLISHED: Final = {
@@ -45,42 +37,35 @@ PUBLISHED: Final = {
 }
 """SHA-256 of each file's uncompressed contents, as published with the paper (arXiv:1708.07747)."""
 
-# More than twice Fashion-MNIST, and a bound on what a hostile gzip may unfold to.
+_FETCH_AGAIN: Final = "delete it, and `fmnist data --fetch` gets it again"
+
+# More than twice the size of Fashion-MNIST. A forged gzip file could expand without limit.
 _MAX_BYTES: Final = 1 << 27
 _MAX_LISTING_BYTES: Final = 100_000
+
+_ARRAYS: Final = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """Four verified files.
-
-    Attributes:
-        folder: Where they lie.
-        digest: SHA-256 over the digests of the four contents; part of every fingerprint.
-        published: Whether they are Fashion-MNIST itself, and not other data with its own
-            `SHA256SUMS` beside it.
-        train_images: (N, 28, 28) bytes.
-        train_labels: (N,) bytes, 0 to 9.
-        test_images: (M, 28, 28) bytes.
-        test_labels: (M,) bytes, 0 to 9.
-    """
+    """Four verified files."""
 
     folder: Path
-    digest: str
-    published: bool
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.uint8]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.uint8]
+    digest: str  # SHA-256 of the digests of the four contents; part of every fingerprint
+    published: bool  # this is Fashion-MNIST, not other data with its own `SHA256SUMS`
+    train_images: NDArray[np.uint8]  # (N, 28, 28)
+    train_labels: NDArray[np.uint8]  # (N,) 0 to 9
+    test_images: NDArray[np.uint8]  # (M, 28, 28)
+    test_labels: NDArray[np.uint8]  # (M,) 0 to 9
 
     @property
     def described(self) -> str:
-        """`Fashion-MNIST, 60,000 + 10,000 images` or what else the files hold."""
+        """A description such as `Fashion-MNIST, 60,000 + 10,000 images`."""
         kind = "Fashion-MNIST" if self.published else "not Fashion-MNIST but your own data"
         return f"{kind}, {len(self.train_labels):,} + {len(self.test_labels):,} images"
 
     def as_json(self) -> dict[str, object]:
-        """Where and what, for programs."""
+        """The same for programs."""
         return {
             "folder": str(self.folder),
             "digest": self.digest,
@@ -91,21 +76,18 @@ class DataFiles:
 
 
 def find(data_dir: Path | None = None) -> DataFiles:
-    """Find the images, read them and verify them.
-
-    Args:
-        data_dir: The only place to look; without it `./data`, then Debian's package.
+    """Find, read and verify the images, in `data_dir` or else in `./data` and Debian's package.
 
     Raises:
-        MissingDataError: Where there are none.
-        DataError: Where the first ones found are damaged.
+        MissingDataError: If there are none.
+        DataError: If the first ones found are damaged.
     """
     places = [data_dir] if data_dir is not None else [DEFAULT_FOLDER, DEBIAN_FOLDER]
     for place in places:
         for folder in (place / TORCHVISION_LAYOUT, place):
             try:
                 there = any(_path(folder, name) for name in PUBLISHED)
-            except OSError as error:  # a name too long, a folder that is closed to us
+            except OSError as error:  # the name is too long, or we may not read the folder
                 raise DataError(f"{folder} cannot be read: {error.strerror}") from None
             if there:
                 return verify(folder)
@@ -117,16 +99,16 @@ def find(data_dir: Path | None = None) -> DataFiles:
 
 
 def verify(folder: Path) -> DataFiles:
-    """Read the four files of one folder and hold them to their checksums.
+    """Read the four files of one folder and compare them with their checksums.
 
-    The published ones, unless the folder has a `SHA256SUMS` of its own: so other data of the same
-    shape can stand in, and say so.
+    These are the published ones, unless the folder has its own `SHA256SUMS`: then it may hold other
+    data of the same shape.
 
     Raises:
-        DataError: Naming the file that is missing, cut, changed or inconsistent.
+        DataError: Names the file that is missing, incomplete, changed or inconsistent.
     """
     expected = _expected_checksums(folder)
-    contents: dict[str, bytes] = {}
+    digests, arrays = [], []
     for name in PUBLISHED:
         path = _path(folder, name)
         if path is None:
@@ -136,18 +118,17 @@ def verify(folder: Path) -> DataFiles:
                 f"{folder / name}(.gz) is missing, though others of the four files are there; "
                 "`fmnist data --fetch` gets them all"
             )
-        contents[name] = _read(path)
-        _check_structure(path, name, contents[name])
-        if hashlib.sha256(contents[name]).hexdigest() != expected[name]:
+        content = _read(path)
+        arrays.append(_array(path, name, content))
+        digests.append(hashlib.sha256(content).hexdigest())
+        if digests[-1] != expected[name]:
             raise DataError(
                 f"{path} is damaged: its contents are not those that were published (SHA-256 "
-                "differs); delete it, and `fmnist data --fetch` gets it again"
+                f"differs); {_FETCH_AGAIN}"
                 if expected is PUBLISHED
                 else f"{path} is damaged: its contents are not those that {CHECKSUMS} lists; put "
                 f"back the right ones, or list these with `sha256sum *-ubyte > {CHECKSUMS}`"
             )
-    digests = [hashlib.sha256(content).hexdigest() for content in contents.values()]
-    arrays = [_array(content) for content in contents.values()]
     for kind, images, labels in (("train", *arrays[:2]), ("t10k", *arrays[2:])):
         if len(images) != len(labels):
             raise DataError(
@@ -160,10 +141,7 @@ def verify(folder: Path) -> DataFiles:
         folder=folder,
         digest=hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
         published=digests == list(PUBLISHED.values()),
-        train_images=arrays[0],
-        train_labels=arrays[1],
-        test_images=arrays[2],
-        test_labels=arrays[3],
+        **dict(zip(_ARRAYS, arrays, strict=True)),
     )
 
 
@@ -198,68 +176,52 @@ def _read(path: Path) -> bytes:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content: bytes = file.read(_MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); delete it, and `fmnist data --fetch` gets it again"
-        ) from None
+        raise DataError(f"{path} cannot be read ({error}); {_FETCH_AGAIN}") from None
     if len(content) > _MAX_BYTES:
         raise DataError(f"{path} holds too much; allowed: at most {_MAX_BYTES:,} bytes")
     return content
 
 
-def _check_structure(path: Path, name: str, content: bytes) -> None:
+def _array(path: Path, name: str, content: bytes) -> NDArray[np.uint8]:
     dimensions = 3 if "images" in name else 1
     header = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", content[4:header].ljust(4 * dimensions, b"\0"))
     if content[:4] != bytes([0, 0, 8, dimensions]):
-        raise DataError(
-            f"{path} is not an IDX file of {dimensions}-dimensional bytes; delete it, and "
-            "`fmnist data --fetch` gets it again"
-        )
+        kind = f"an IDX file of {dimensions}-dimensional bytes"
+        raise DataError(f"{path} is not {kind}; {_FETCH_AGAIN}")
     if dimensions == 3 and shape[1:] != (28, 28):  # noqa: PLR2004
-        raise DataError(
-            f"{path} holds images of {shape[1]}x{shape[2]} pixels; allowed: 28x28 pixels"
-        )
+        size = f"{shape[1]}x{shape[2]} pixels"
+        raise DataError(f"{path} holds images of {size}; allowed: 28x28 pixels")
     expected = header + int(np.prod(shape, dtype=object))
     if len(content) != expected:
         raise DataError(
             f"{path} is damaged: {len(content):,} bytes where its header announces {expected:,}; "
-            "delete it, and `fmnist data --fetch` gets it again"
+            f"{_FETCH_AGAIN}"
         )
     if dimensions == 1 and max(content[header:], default=0) >= len(CLASS_NAMES):
         raise DataError(f"{path} holds the label {max(content[header:])}; allowed: 0 to 9")
-
-
-def _array(content: bytes) -> NDArray[np.uint8]:
-    dimensions = content[3]
-    header = 4 + 4 * dimensions
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
 class SharedImages:
-    """The arrays of `DataFiles`, in memory that another process maps where it takes this object.
+    """The arrays of `DataFiles` in shared memory; a process that gets this object can read them.
 
-    What was verified is then what every worker trains on, whatever becomes of the files.
-
-    Args:
-        files: The verified files.
+    So every worker trains on the verified images, even if the files change later.
     """
 
     def __init__(self, files: DataFiles) -> None:
-        arrays = (files.train_images, files.train_labels, files.test_images, files.test_labels)
+        arrays = [getattr(files, name) for name in _ARRAYS]
         self._shapes = [array.shape for array in arrays]
         self._memory = [_shared(array) for array in arrays]
 
     def arrays(self) -> list[NDArray[np.uint8]]:
-        """Training images (N, 28, 28) and labels (N,), then the test set's, without a copy."""
-        return [
-            np.ctypeslib.as_array(memory).reshape(shape)
-            for memory, shape in zip(self._memory, self._shapes, strict=True)
-        ]
+        """Training images (N, 28, 28) and labels (N,), then those of the test set; not copied."""
+        shaped = zip(self._memory, self._shapes, strict=True)
+        return [np.ctypeslib.as_array(memory).reshape(shape) for memory, shape in shaped]
 
 
 def _shared(array: NDArray[np.uint8]) -> "Array[c_ubyte]":
-    # Spawned processes are handed its descriptor: it has no name that a crash could leave behind.
+    # Spawned processes get its descriptor. It has no name, so nothing is left behind after a crash.
     memory = multiprocessing.get_context("spawn").RawArray(c_ubyte, array.size)
     np.ctypeslib.as_array(memory)[:] = array.ravel()
     return memory

@@ -1,4 +1,4 @@
-"""The images as tensors on the device: the parts that a run sees, normalised in batches."""
+"""The images of a run as tensors on the device, normalised batch by batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,38 +15,31 @@ from fmnist_tuning.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images with their labels, on one device; normalised as they are taken, a batch at a time.
+    """Images with their labels on one device; a batch is normalised when it is used.
 
-    Bytes are a quarter of what normalised images would take, and on a CPU the very memory that the
-    other workers read.
-
-    Attributes:
-        images: (N, 1, 28, 28) uint8.
-        labels: (N,) int64.
-        mean: Of the training set's pixels, on the scale from 0 to 1.
-        deviation: Their standard deviation.
+    Stored as bytes, images need a quarter of the memory, and workers on a CPU can share it.
     """
 
-    images: Tensor
-    labels: Tensor
-    mean: float
-    deviation: float
+    images: Tensor  # (N, 1, 28, 28) uint8
+    labels: Tensor  # (N,) int64
+    mean: float  # of the training set's pixels, on the scale from 0 to 1
+    deviation: float  # the standard deviation of these pixels
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def at(self, chosen: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 1, 28, 28) float32 and labels (B,) at the chosen positions."""
+        """Normalised images (B, 1, 28, 28) float32 and labels (B,) at these positions."""
         pixels = self.images[chosen].float()
         return pixels.div_(255).sub_(self.mean).div_(self.deviation), self.labels[chosen]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, as stored, `size` at a time and the rest in a last batch."""
+        """Every image once, in order, in batches of `size`; the last one may be smaller."""
         for start in range(0, len(self), size):
             yield self.at(slice(start, start + size))
 
     def take(self, chosen: Tensor) -> "Split":
-        """The images at these positions; this very split where that is all of them."""
+        """The images at these positions; returns `self` if these are all."""
         if len(chosen) == len(self):
             return self
         chosen = chosen.to(self.labels.device)
@@ -55,7 +48,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """What one run trains on and is judged by; `test` only where a holdout is the judge."""
+    """The images of one run; `test` only if a holdout is used for validation."""
 
     train: Split
     validation: Split
@@ -64,14 +57,14 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class FashionMnist:
-    """The whole data set on one device, from which every run takes its part."""
+    """The whole data set on one device."""
 
     train: Split
     test: Split
 
     @classmethod
     def load(cls, shared: SharedImages, device: torch.device) -> "FashionMnist":
-        """Put all images on the device; on a CPU they stay where they are."""
+        """Put all images on the device; on a CPU they are not copied."""
         train_images, train_labels, test_images, test_labels = shared.arrays()
         mean, deviation = pixel_statistics(train_images)
 
@@ -94,17 +87,10 @@ class FashionMnist:
         holdout_size: int,
         generator: torch.Generator,
     ) -> Images:
-        """The images of one run.
+        """The images of one run, drawn evenly from the classes.
 
-        Args:
-            train_size: Training images, drawn evenly from the classes.
-            val_size: Validation images, drawn likewise.
-            validation: On the test set, or on training images that are set aside.
-            holdout_size: How many are, with `holdout`; validation takes its own from them.
-            generator: On the CPU; decides which images a part holds.
-
-        Raises:
-            DataError: When the data have fewer images than asked for.
+        With `holdout`, validation images come from `holdout_size` training images that are set
+        aside. The `generator` is on the CPU. Raises `DataError` if there are too few images.
         """
         train, judge = self.train, self.test
         held_out = validation == "holdout"
@@ -124,15 +110,15 @@ class FashionMnist:
 
 
 def pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:
-    """Mean and standard deviation of all pixels on the scale from 0 to 1, exact in float64."""
+    """Mean and standard deviation of all pixels on the scale from 0 to 1, computed in float64."""
     counts = np.zeros(256, np.int64)
-    # bincount takes eight bytes a pixel: for all images at once, that is 364 MiB.
+    # bincount needs eight bytes for each pixel: 364 MiB for all images at once.
     for part in np.array_split(images, len(images) // 100 + 1):
         counts += np.bincount(part.ravel(), minlength=256)
     levels = np.arange(256) / 255
     mean = float(counts @ levels / counts.sum())
     variance = float(counts @ (levels - mean) ** 2 / counts.sum())
-    # One grey level alone has no deviation to divide by.
+    # If all pixels are equal, the deviation is 0, and nothing can be divided by it.
     return mean, variance**0.5 or 1.0
 
 
@@ -145,11 +131,11 @@ def _check_size(key: str, size: int, available: int) -> None:
 
 
 def _balanced(labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Positions of `size` random images, as evenly from the classes as they come, in order."""
+    """Sorted positions of `size` random images, as evenly from the classes as possible."""
     if size == len(labels):
         return torch.arange(size)
     shuffled = torch.randperm(len(labels), generator=generator)
     classes = torch.nn.functional.one_hot(labels.cpu()[shuffled], len(CLASS_NAMES))  # (N, 10)
-    place_in_class = (classes.cumsum(0) * classes).sum(1)  # (N,) 1 for the first of its class
+    place_in_class = (classes.cumsum(0) * classes).sum(1)  # (N,) 1 for the first image of its class
     by_place = place_in_class.argsort(stable=True)
     return shuffled[by_place[:size]].sort().values

@@ -1,7 +1,7 @@
-"""Pictures of garments as the network knows them: 28x28 pixels, bright on black.
+"""Converts pictures of garments to the network's input: 28x28 pixels, bright on black.
 
-The steps follow those by which Fashion-MNIST was made of shop photographs (arXiv:1708.07747,
-figure 1): trim to the garment, longest edge to 28 pixels, centre, negate, grey.
+The steps are those that made Fashion-MNIST from shop photographs (arXiv:1708.07747, figure 1):
+trim to the garment, scale the longest edge to 28 pixels, centre, negate, convert to grey.
 """
 
 import warnings
@@ -18,20 +18,20 @@ from fmnist_tuning.sweeps.settings import IMAGE_SIZE as SIZE
 _MAX_BYTES: Final = 50_000_000
 _MAX_PIXELS: Final = 50_000_000
 _FORMATS: Final = ("PNG", "JPEG")
-_SAME_GREY: Final = 24  # levels from the ground that still are ground
-_SPECKS: Final = 0.01  # of a row or column: less is dust
+_SAME_GREY: Final = 24  # grey levels; smaller differences from the background are noise
+_SPECKS: Final = 0.01  # part of a row or column; less is dust
 _LIGHT: Final = 127
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A PNG or JPEG file as (28, 28) uint8, bright on black.
 
-    The ground is the grey that most of the border has. A picture of 28x28 pixels is taken as it is,
-    negated where its ground is light; of any other, every pixel counts by how much it differs from
-    the ground, and what does not is trimmed away.
+    The median grey of the border is the background. A picture of 28x28 pixels is only negated if
+    its background is light. In other pictures, the brightness of a pixel becomes its difference
+    from the background, and empty edges are trimmed.
 
     Raises:
-        PictureError: When it cannot be read, or shows nothing that the network could see.
+        PictureError: If the file cannot be read, or shows too little for the network.
     """
     grey = _grey(path)
     ground = int(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
@@ -63,7 +63,7 @@ def _grey(path: Path) -> NDArray[np.uint8]:
         raise
     except UnidentifiedImageError:
         raise PictureError(f"{path}: not a picture in the format PNG or JPEG") from None
-    except Exception as error:  # noqa: BLE001  bytes that are no picture can raise anything
+    except Exception as error:  # noqa: BLE001  a damaged picture can raise any error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise PictureError(f"{path}: cannot be read: {reason[:200]}") from None
 
@@ -76,7 +76,7 @@ def _decoded(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
             f"{_MAX_PIXELS // 1_000_000} million"
         )
     turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I"):  # 16 bits a pixel, which a conversion would cut
+    if turned.mode.startswith("I"):  # 16 bits for each pixel; `convert` would clip them
         return (np.asarray(turned) // 256).astype(np.uint8)
     if turned.has_transparency_data:
         turned = turned.convert("RGBA")

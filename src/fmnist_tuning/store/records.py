@@ -1,4 +1,4 @@
-"""What a study keeps of its runs: the tags' names, and the records made of MLflow's runs."""
+"""The names of a study's tags, and the records that MLflow's runs are read into."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import METRIC_NAMES
+from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES
 from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.sweep import Sweep
@@ -40,108 +41,58 @@ USER: Final = "mlflow.user"
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 WEIGHTS: Final = "weights.pt"
-"""The artefact of every training that holds its network."""
+"""The artefact that holds the network of a training."""
 
-TAG_CHARACTERS: Final = 5_000  # of the 8,000 that MLflow keeps
+TAG_CHARACTERS: Final = 5_000  # MLflow keeps 8,000
 
 
 @dataclass(frozen=True, slots=True)
-class TrackedRun:
-    """A run as the store has it.
+class TrackedRun(FinishedRun):
+    """A finished run as the store has it."""
 
-    Attributes:
-        run_id: MLflow's id.
-        name: MLflow's run name.
-        fingerprint: What decided its result.
-        sweeps: Ids of the sweeps that use it.
-        params: Settings as text.
-        metrics: The latest value of each metric, in an order that does not depend on the store.
-        tags: `fmnist.*` and MLflow's own: who, with which versions, on what.
-        started: When, in seconds since the epoch.
-        ended: The same.
-    """
-
-    run_id: str
-    name: str
     fingerprint: str
-    sweeps: tuple[str, ...]
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    started: float
-    ended: float
-
-    @property
-    def device(self) -> str:
-        """The kind of device it was trained on."""
-        return self.tags.get(DEVICE, "")
+    tags: Mapping[str, str]  # `fmnist.*` and MLflow's own
+    started: float  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A training, or a sweep's own run, that is not FINISHED.
-
-    Attributes:
-        run_id: MLflow's id.
-        name: MLflow's run name.
-        kind: `run` or `sweep`.
-        fingerprint: Of a training.
-        status: MLflow's word for what became of it.
-        owner: The command that made it or took it up last.
-        heartbeat: A text that changes for as long as that command lives.
-        tags: All of them.
-    """
+    """A training, or a sweep's own run, that is not FINISHED."""
 
     run_id: str
     name: str
-    kind: str
+    kind: str  # `run` or `sweep`
     fingerprint: str
-    status: str
-    owner: str
-    heartbeat: str
+    status: str  # in MLflow's words
+    owner: str  # the command that made it or took it up last
+    heartbeat: str  # a text that changes as long as that command lives
     tags: Mapping[str, str]
 
     @property
     def sweeps(self) -> tuple[str, ...]:
         """Ids of the sweeps that use it."""
-        return tuple(filter(None, self.tags.get(SWEEPS, "").split(", ")))
+        return _sweeps(self.tags)
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedSweep:
-    """A sweep as the store has it.
+    """A sweep as the store has it; times are in seconds since 1970."""
 
-    Attributes:
-        run_id: MLflow's id of the sweep's own run.
-        sweep: The sweep's id.
-        definition: As it was last run; see `Definition`.
-        data_digest: Digest of the data that it ran on.
-        tags: As of a run.
-        status: MLflow's word for how it stands.
-        started: When it was first run, in seconds since the epoch.
-        ended: When it ended last, or started where it never did.
-    """
-
-    run_id: str
+    run_id: str  # of the sweep's own run
     sweep: str
-    definition: "Definition"
+    definition: "Definition"  # as it was last run
     data_digest: str
     tags: Mapping[str, str]
-    status: str
-    started: float
-    ended: float
+    status: str  # in MLflow's words
+    started: float  # for the first time
+    ended: float  # for the last time; the same as `started` if it never did
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A sweep's definition in a store, parsed once.
+    """A sweep's definition in a store; `parsed` is None if there is a `problem` with it.
 
-    Whoever may write to the store may have forged it: it is held to the same rules as a file.
-
-    Attributes:
-        sweep: The sweep's id, the name of its MLflow run.
-        parsed: The definition; None where it cannot be read.
-        problem: Why it cannot.
+    Anybody who can write to the store can forge it, so it must obey the same rules as a file.
     """
 
     sweep: str
@@ -149,11 +100,7 @@ class Definition:
     problem: str = ""
 
     def get(self) -> Sweep:
-        """The definition.
-
-        Raises:
-            TrackingError: When it could not be trained under that id.
-        """
+        """The definition; raises `TrackingError` if it could not be trained under that id."""
         if self.parsed is None:
             raise TrackingError(
                 f"the study's definition of {shorten(self.sweep)} cannot be read: {self.problem}; "
@@ -163,20 +110,22 @@ class Definition:
 
 
 def content_digest(content: bytes) -> str:
-    """By which a network is known wherever it turns up: SHA-256."""
+    """The SHA-256 by which a network is recognised."""
     return hashlib.sha256(content).hexdigest()
 
 
 def tracked_run(run: Any) -> TrackedRun:
-    """A training, of MLflow's run."""
+    """The record of a training, from MLflow's run."""
     tags = run.data.tags
     return TrackedRun(
         run_id=run.info.run_id,
         name=run.info.run_name,
         fingerprint=tags.get(FINGERPRINT, ""),
-        sweeps=tuple(filter(None, tags.get(SWEEPS, "").split(", "))),
+        sweeps=_sweeps(tags),
         params=run.data.params,
+        # Stores return metrics in different orders.
         metrics={name: run.data.metrics[name] for name in sorted(run.data.metrics, key=_place)},
+        device=tags.get(DEVICE, ""),
         tags=tags,
         started=(run.info.start_time or 0) / 1000,
         ended=(run.info.end_time or 0) / 1000,
@@ -184,17 +133,17 @@ def tracked_run(run: Any) -> TrackedRun:
 
 
 def has_result(metrics: Mapping[str, float]) -> bool:
-    """Whether a run that is marked FINISHED has what a training ends with."""
-    accuracies = [metrics.get(name, -1) for name in ("final_train_accuracy", "final_val_accuracy")]
+    """Whether a run that is marked FINISHED has the metrics of a finished training."""
     return (
-        all(0 <= accuracy <= 1 for accuracy in accuracies)
+        0 <= metrics.get("final_train_accuracy", -1) <= 1
+        and 0 <= metrics.get("final_val_accuracy", -1) <= 1
         and 1 <= metrics.get("total_params", 0) < math.inf
         and 0 <= metrics.get("train_seconds", -1) < math.inf
     )
 
 
 def unfinished_run(run: Any) -> UnfinishedRun:
-    """An unfinished run, of MLflow's."""
+    """The record of an unfinished run, from MLflow's run."""
     tags = run.data.tags
     return UnfinishedRun(
         run_id=run.info.run_id,
@@ -208,13 +157,17 @@ def unfinished_run(run: Any) -> UnfinishedRun:
     )
 
 
+def _sweeps(tags: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(filter(None, tags.get(SWEEPS, "").split(", ")))
+
+
 def _place(metric: str) -> tuple[int, str]:
     known = METRIC_NAMES.index(metric) if metric in METRIC_NAMES else len(METRIC_NAMES)
     return known, metric
 
 
 def tracked_sweep(run: Any) -> TrackedSweep:
-    """A sweep, of MLflow's run."""
+    """The record of a sweep, from MLflow's run."""
     started = run.info.start_time or 0
     return TrackedSweep(
         run_id=run.info.run_id,
@@ -229,18 +182,18 @@ def tracked_sweep(run: Any) -> TrackedSweep:
 
 
 def definition_tags(sweep: Sweep) -> dict[str, str]:
-    """A definition of any length as tags, whose values have a limit."""
-    definition = json.dumps(sweep.definition(), ensure_ascii=False)
-    chunks = [
-        definition[start : start + TAG_CHARACTERS]
-        for start in range(0, len(definition), TAG_CHARACTERS)
-    ]
-    numbered = {f"{DEFINITION}.{part}": chunk for part, chunk in enumerate(chunks)}
-    return {DEFINITION: str(len(chunks)), **numbered}
+    """A definition split over several tags, because the length of a tag is limited."""
+    text = json.dumps(sweep.definition(), ensure_ascii=False)
+    starts = range(0, len(text), TAG_CHARACTERS)
+    chunks = {
+        f"{DEFINITION}.{part}": text[start : start + TAG_CHARACTERS]
+        for part, start in enumerate(starts)
+    }
+    return {DEFINITION: str(len(chunks)), **chunks}
 
 
 def definition_of(sweep: str, tags: Mapping[str, str]) -> Definition:
-    """What `definition_tags` spread over tags."""
+    """Read the definition that `definition_tags` wrote."""
     count = tags.get(DEFINITION, "")
     parts = range(int(count)) if re.fullmatch("[0-9]{1,4}", count) else ()
     chunks = [tags.get(f"{DEFINITION}.{part}") for part in parts]

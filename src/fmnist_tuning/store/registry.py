@@ -1,4 +1,4 @@
-"""The model to take home: in MLflow's registry, under one name and alias."""
+"""The best model of a study, in MLflow's model registry under one name and alias."""
 
 import inspect
 import tempfile
@@ -17,15 +17,10 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from fmnist_tuning.errors import TrackingError, WeightsError
-from fmnist_tuning.store.records import (
-    WEIGHTS,
-    WEIGHTS_DIGEST,
-    TrackedRun,
-    content_digest,
-    tracked_run,
-)
+from fmnist_tuning.store import records, uris
+from fmnist_tuning.store.records import WEIGHTS, TrackedRun
 from fmnist_tuning.store.study import Study
-from fmnist_tuning.store.uris import check_reachable, local_path, public, resolve, translated
+from fmnist_tuning.store.uris import public, translated
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,13 +34,7 @@ _PACKAGE: Final = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """A version of the registered model.
-
-    Attributes:
-        version: Counted by the registry.
-        run: The training that it came from.
-        weights: Of that run.
-    """
+    """A version of the registered model, with the training that made it and its weights."""
 
     version: str
     run: TrackedRun
@@ -53,14 +42,7 @@ class Champion:
 
 
 class Registry:
-    """The registry of a store.
-
-    Args:
-        uri: The store's tracking URI, as `Study` has it.
-
-    Raises:
-        TrackingError: From every method, when the store fails.
-    """
+    """The model registry of a store; every method raises `TrackingError` if the store fails."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -68,34 +50,28 @@ class Registry:
 
     @classmethod
     def existing(cls, tracking_uri: str | None = None) -> "Registry":
-        """Open a store's registry without creating anything.
-
-        Raises:
-            TrackingError: When there is no store, or it cannot be read.
-        """
-        uri = resolve(tracking_uri)
-        place = local_path(uri)
+        """Open a store's registry without creating anything."""
+        uri = uris.existing(tracking_uri)
+        if uri is None:
+            raise TrackingError(
+                f"there is no store at {public(uris.resolve(tracking_uri))}; `fmnist run` makes "
+                "one, and --tracking-uri names another"
+            )
         with translated(uri):
-            if place is not None and not place.exists():
-                raise TrackingError(
-                    f"there is no store at {public(uri)}; `fmnist run` makes one, and "
-                    "--tracking-uri names another"
-                )
-            check_reachable(uri)
             return cls(uri)
 
     def weights(self, run: TrackedRun) -> bytes | None:
-        """What a training kept of its network; None where it kept nothing, as runs from elsewhere.
+        """The weights of a training, whose SHA-256 must match the one recorded in the run.
 
-        Raises:
-            WeightsError: When they are not those that the training left.
+        Imported runs have no weights (None). Other weights are a `WeightsError`.
         """
         with translated(self._uri), tempfile.TemporaryDirectory() as folder:
             if WEIGHTS not in {found.path for found in self._client.list_artifacts(run.run_id)}:
                 return None
             path = self._client.download_artifacts(run.run_id, WEIGHTS, folder)
             content = Path(path).read_bytes()
-        if run.tags.get(WEIGHTS_DIGEST, content_digest(content)) != content_digest(content):
+        found = records.content_digest(content)
+        if run.tags.get(records.WEIGHTS_DIGEST, found) != found:
             raise WeightsError(
                 f"{WEIGHTS} of the run {run.run_id} is not what its training left there: its "
                 "SHA-256 is another; train the run's sweep again with `fmnist run ... --force`"
@@ -103,19 +79,14 @@ class Registry:
         return content
 
     def keep_weights(self, run: TrackedRun, content: bytes) -> None:
-        """Give a training the network that it lacks."""
+        """Store the weights of a training that has none yet."""
         with translated(self._uri), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / WEIGHTS
             path.write_bytes(content)
             self._client.log_artifact(run.run_id, str(path))
 
     def champion(self) -> Champion:
-        """The version that bears the alias.
-
-        Raises:
-            TrackingError: When none does.
-            WeightsError: When its network is gone or damaged.
-        """
+        """The version that has the alias; `WeightsError` if its network is missing or damaged."""
         found = self._bearer()
         if found is None:
             raise TrackingError(
@@ -123,7 +94,7 @@ class Registry:
                 "champion` registers the best of a study"
             )
         with translated(self._uri):
-            run = tracked_run(self._client.get_run(found.run_id))
+            run = records.tracked_run(self._client.get_run(found.run_id))
         content = self.weights(run)
         if content is None:
             raise WeightsError(
@@ -140,14 +111,14 @@ class Registry:
         images: NDArray[np.uint8],
         probabilities: NDArray[np.float32],
     ) -> str:
-        """Log a training's model and give it the alias; what is registered already is not again.
+        """Log the model of a training, unless it is registered already, and give it the alias.
 
         Args:
-            study: That the run belongs to.
+            study: The study of the run.
             run: The training.
             model: On the CPU, in evaluation mode; (N, 28, 28) uint8 to (N, 10) float32.
-            images: An example of what goes in, two images or more.
-            probabilities: What comes out of it.
+            images: An example of the model's input, at least two images.
+            probabilities: The model's output for these images.
 
         Returns:
             The version.
@@ -155,14 +126,13 @@ class Registry:
         bearer = self._bearer()
         if bearer is not None and bearer.run_id == run.run_id:
             return str(bearer.version)
-        client = self._client
         with translated(self._uri):
-            earlier = client.search_model_versions(f"name = '{MODEL_NAME}'")
+            earlier = self._client.search_model_versions(f"name = '{MODEL_NAME}'")
             version = next((v.version for v in earlier if v.run_id == run.run_id), None)
             if version is None:
                 save = partial(_save, model, images, probabilities)
                 version = self._new_version(study, run, save)
-            client.set_registered_model_alias(MODEL_NAME, ALIAS, version)
+            self._client.set_registered_model_alias(MODEL_NAME, ALIAS, version)
         return str(version)
 
     def _new_version(
@@ -175,8 +145,7 @@ class Registry:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "model"
-                ids = {"model_id": logged.model_id, "run_id": run.run_id}
-                save(path, ids)
+                save(path, {"model_id": logged.model_id, "run_id": run.run_id})
                 client.log_model_artifacts(logged.model_id, str(path))
         except BaseException:
             client.finalize_logged_model(logged.model_id, "FAILED")
@@ -192,16 +161,15 @@ class Registry:
                 raise
         made = client.create_model_version(
             MODEL_NAME,
-            logged.artifact_location,  # as `models:/...` MLflow looks in its default store
+            logged.artifact_location,  # with `models:/...` MLflow would look in its default store
             run.run_id,
             description=f"{run.name}, of {study.name}",
             model_id=logged.model_id,
         )
-        version: str = made.version
-        return version
+        return str(made.version)
 
     def _bearer(self) -> Any:
-        """MLflow's version that has the alias, if one has."""
+        """MLflow's version that has the alias, if there is one."""
         with translated(self._uri):
             try:
                 return self._client.get_model_version_by_alias(MODEL_NAME, ALIAS)
@@ -226,11 +194,12 @@ def _save(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, *images.shape[1:]))]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, *probabilities.shape[1:]))]),
     )
-    # MLflow would find the requirements by loading the model in a process of its own: 6 to 22 s.
+    # We name the requirements: to find them, MLflow would load the model in another process (6 to
+    # 22 s).
     names = ("mlflow", "torch", "numpy")
     requirements = [f"{name}=={version(name).partition('+')[0]}" for name in names]
-    # As an exported program, which needs no code of ours and holds no pickle that could run;
-    # MLflow 3.8 can only pickle the module, and takes its code along.
+    # An exported program needs none of our code and holds no pickle, which could run anything.
+    # MLflow 3.8 can only pickle the module, so our code must be saved with it.
     options = inspect.signature(mlflow.pytorch.save_model).parameters
     how: dict[str, Any] = {"code_paths": [str(_PACKAGE)]}
     if "serialization_format" in options:
@@ -238,7 +207,7 @@ def _save(
     elif "export_model" in options:
         how = {"export_model": True}
     with warnings.catch_warnings():
-        # Channels-last weights are not "complete" to torch.export, which keeps them all the same.
+        # torch.export warns about channels-last weights, but saves them correctly.
         warnings.filterwarnings("ignore", "No complete tensor found")
         mlflow.pytorch.save_model(
             model,

@@ -1,10 +1,11 @@
-"""Writing into a study: trainings as they happen, and runs that were measured elsewhere."""
+"""Writing into a study: trainings while they run, and runs that are imported."""
 
 import getpass
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -21,41 +22,29 @@ from fmnist_tuning.store.uris import translated
 from fmnist_tuning.sweeps.sweep import Sweep
 
 HALF: Final = "import"
-"""The kind of an imported run that is not all there yet. Nothing reads such runs; the last thing
-written is the kind they are to have.
+"""The kind of an imported run that is not complete yet. Nothing reads such runs; their real kind is
+written last.
 """
 
 HistoryValue = tuple[str, float, int, int]
-"""Metric, value, when it was logged in ms, step."""
+"""Metric, value, time of logging in ms since 1970, step."""
 
-_METRICS_A_CALL: Final = 900  # MLflow takes 1,000 entries, params and tags among them
+_METRICS_A_CALL: Final = 900  # MLflow takes 1,000 entries, params and tags included
 _TAGS_A_CALL: Final = 100
 
 
 class Tracker:
-    """Writes into one study, by explicit ids.
-
-    Raises:
-        TrackingError: From every method, when the store fails.
-    """
+    """Writes into one study; every method raises `TrackingError` if the store fails."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._client = study.client
 
     def begin_sweep(self, sweep: Sweep, data_digest: str, owner: str = "") -> str:
-        """Open the sweep's MLflow run, again if it exists, and write what the sweep is.
+        """Create the sweep's own MLflow run, or open it again, and write the sweep's definition.
 
-        The definition is kept as YAML in the artefact `sweep.yaml`, for people, and as JSON in
-        tags, because a store's artefacts are lost when its folder moves, and its tags are not.
-
-        Args:
-            sweep: With its arms chosen.
-            data_digest: Digest of the data it runs on.
-            owner: The command that runs it.
-
-        Returns:
-            The MLflow run's id.
+        The artefact `sweep.yaml` is for people. Programs read the same from tags, because artefacts
+        are lost when the folder of the store moves. Returns the id of the run.
         """
         tags = {
             records.KIND: "sweep",
@@ -64,8 +53,8 @@ class Tracker:
             **records.definition_tags(sweep),
             records.NOTE: f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
-        runs = (run for run in self._study.search("sweep") if run.info.run_name == sweep.id)
-        run = next(runs, None)
+        earlier = (run for run in self._study.search("sweep") if run.info.run_name == sweep.id)
+        run = next(earlier, None)
         with translated(self._study.uri):
             if run is None:
                 run_id = self._create(sweep.id, tags)
@@ -85,19 +74,16 @@ class Tracker:
         params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Open an MLflow run for one training; returns its id."""
-        own = {
-            records.KIND: "run",
-            records.FINGERPRINT: fingerprint,
-            records.SWEEPS: ", ".join(sweeps),
-        }
+        """Create the MLflow run of one training; returns its id."""
+        joined = ", ".join(sweeps)
+        own = {records.KIND: "run", records.FINGERPRINT: fingerprint, records.SWEEPS: joined}
         with translated(self._study.uri):
             run_id = self._create(name, {**own, **tags})
             self._log_params(run_id, params)
         return run_id
 
     def take_up(self, run_id: str, tags: Mapping[str, str]) -> set[int]:
-        """Mark a broken run as RUNNING again; returns the epochs that it has metrics of."""
+        """Mark a broken run as RUNNING again; returns the epochs that have metrics."""
         with translated(self._study.uri):
             known = self._client.get_run(run_id).data.tags
             for tag in {records.REASON, records.NOTE} & known.keys():
@@ -108,31 +94,27 @@ class Tracker:
             return {metric.step for metric in history}
 
     def log_epoch(self, run_id: str, epoch: EpochMetrics) -> None:
-        """Write one epoch's metrics, at the epoch as step, in a single call."""
+        """Write the metrics of one epoch in a single call; the epoch is the step."""
         self._log(run_id, epoch.metrics(), epoch.epoch)
 
     def finish_run(
         self, run_id: str, metrics: Mapping[str, float], weights: Path | None = None
     ) -> None:
-        """Write the outcome, keep the network, and mark the run FINISHED.
+        """Write the final metrics, store the file `weights.pt`, and mark the run FINISHED.
 
-        Args:
-            run_id: MLflow's id.
-            metrics: What it is judged by.
-            weights: The file of the trained network, named `weights.pt`; its SHA-256 becomes a tag,
-                by which the network is known wherever it turns up again.
+        The SHA-256 of the weights becomes a tag, so that they can be checked when they are read.
         """
         if weights is not None:
             self.log_files(run_id, None, [weights])
             with translated(self._study.uri):
                 digest = records.content_digest(weights.read_bytes())
                 self._client.set_tag(run_id, records.WEIGHTS_DIGEST, digest)
-        # At step 0 alone, which MLflow's page draws as bars, one a run.
+        # MLflow's page draws metrics that have only step 0 as bars, one for each run.
         self._log(run_id, metrics, step=0)
         self.end_run(run_id, "FINISHED")
 
     def end_run(self, run_id: str, status: EndStatus, reason: str | None = None) -> None:
-        """Mark a run ended, with the reason where it did not finish."""
+        """Mark a run as ended, with the reason if it did not finish."""
         with translated(self._study.uri):
             if reason is not None:
                 note = {records.REASON: reason, records.NOTE: f"{status}: {reason}"}
@@ -140,25 +122,25 @@ class Tracker:
             self._client.set_terminated(run_id, status)
 
     def beat(self, run_id: str) -> None:
-        """Show that somebody is at work on a run."""
+        """Show that a command is working on a run."""
         with translated(self._study.uri):
             self._client.set_tag(run_id, records.HEARTBEAT, f"{time.time():.0f}")
 
     def add_sweeps(self, run: TrackedRun, sweeps: Sequence[str]) -> None:
-        """Tag a finished run with sweeps that use it too."""
+        """Add sweeps to the tag that lists the sweeps of a finished run."""
         joined = tuple(dict.fromkeys([*run.sweeps, *sweeps]))
         if joined != run.sweeps:
             with translated(self._study.uri):
                 self._client.set_tag(run.run_id, records.SWEEPS, ", ".join(joined))
 
     def log_files(self, run_id: str, folder: str | None, files: Sequence[Path]) -> None:
-        """Put files among a run's artefacts, under a folder or without one."""
+        """Store files as artefacts of a run, in a folder if one is given."""
         with translated(self._study.uri):
             for file in files:
                 self._client.log_artifact(run_id, str(file), folder)
 
     def clear_imports(self) -> None:
-        """Delete what an import that was killed left half written."""
+        """Delete the incomplete runs of an import that was killed."""
         with translated(self._study.uri):
             for run in list(self._study.search(HALF)):
                 self._client.delete_run(run.info.run_id)
@@ -173,67 +155,40 @@ class Tracker:
         started: int,
         ended: int,
     ) -> None:
-        """Write a finished training, whole or not at all.
-
-        Args:
-            name: Its name.
-            tags: Its own and no others.
-            params: Its settings.
-            history: Of its metrics.
-            started: In ms since 1970.
-            ended: The same.
-        """
-
-        def fill(run_id: str) -> None:
+        """Write a finished training completely or not at all; times are in ms since 1970."""
+        values = iter(history)
+        with self._import("run", name, tags, (started, ended), "FINISHED") as run_id:
             self._log_params(run_id, params)
-            values = iter(history)
             while chunk := list(islice(values, _METRICS_A_CALL)):
                 self._client.log_batch(run_id, metrics=[Metric(*value) for value in chunk])
 
-        self._import("run", name, tags, fill, started, ended, "FINISHED")
-
     def import_sweep(
-        self,
-        sweep: Sweep,
-        *,
-        tags: Mapping[str, str],
-        started: int,
-        ended: int,
-        status: EndStatus,
+        self, sweep: Sweep, *, tags: Mapping[str, str], started: int, ended: int, status: EndStatus
     ) -> None:
-        """Write a sweep that the study does not have, whole or not at all."""
-
-        def fill(run_id: str) -> None:
+        """Write a sweep that the study does not have, completely or not at all."""
+        tags = {**tags, **records.definition_tags(sweep)}
+        with self._import("sweep", sweep.id, tags, (started, ended), status) as run_id:
             self._log_definition(run_id, sweep)
 
-        tags = {**tags, **records.definition_tags(sweep)}
-        self._import("sweep", sweep.id, tags, fill, started, ended, status)
-
     def redefine(self, run_id: str, sweep: Sweep) -> None:
-        """Give a sweep that the study has another definition."""
+        """Change the definition of a sweep that the study has."""
         tags = [RunTag(key, value) for key, value in records.definition_tags(sweep).items()]
         with translated(self._study.uri):
             self._log_definition(run_id, sweep)
-            # The first tag says how many there are, and so comes last.
+            # The first tag holds the number of tags, so it is written last.
             for end in range(len(tags), 0, -_TAGS_A_CALL):
                 self._client.log_batch(run_id, tags=tags[max(end - _TAGS_A_CALL, 0) : end])
 
-    def _import(  # noqa: PLR0917  one run, written in this order
-        self,
-        kind: str,
-        name: str,
-        tags: Mapping[str, str],
-        fill: Callable[[str], None],
-        started: int,
-        ended: int,
-        status: EndStatus,
-    ) -> None:
+    @contextmanager
+    def _import(
+        self, kind: str, name: str, tags: Mapping[str, str], times: tuple[int, int], end: EndStatus
+    ) -> Iterator[str]:
+        started, ended = times
+        tags = {**tags, records.KIND: HALF}
         with translated(self._study.uri):
-            run = self._client.create_run(
-                self._study.experiment_id, started, {**tags, records.KIND: HALF}, run_name=name
-            )
-            fill(run.info.run_id)
-            self._client.set_terminated(run.info.run_id, status, ended)
+            run = self._client.create_run(self._study.experiment_id, started, tags, run_name=name)
+            yield run.info.run_id
+            self._client.set_terminated(run.info.run_id, end, ended)
             self._client.set_tag(run.info.run_id, records.KIND, kind)
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
@@ -252,7 +207,6 @@ class Tracker:
         self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
 
     def _log_definition(self, run_id: str, sweep: Sweep) -> None:
-        """For people, as the artefact `sweep.yaml`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "sweep.yaml"
             text = yaml.safe_dump(sweep.definition(), sort_keys=False, allow_unicode=True)
@@ -265,16 +219,16 @@ def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
 
 
 def _clipped(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags no longer than every store keeps."""
+    """Tags cut to a length that every store can keep."""
     return {key: value[: records.TAG_CHARACTERS] for key, value in tags.items()}
 
 
 @cache
 def _context_tags() -> dict[str, str]:
-    """Who, with what, and from which commit of the folder's repository, in MLflow's own names.
+    """The user, the program, and the git commit of the current folder, in MLflow's own tags.
 
-    MLflow's own resolver looks at the repository of the program, which for an installed one is
-    none; what decides a study are the files in the user's folder.
+    MLflow itself looks at the repository of the program, and an installed program has none. The
+    user's files decide a study.
     """
     tags = {"mlflow.source.name": "fmnist run", "mlflow.source.type": "LOCAL"}
     try:

@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-# What a person sees is ours to say: neither MLflow's start-up log nor its farewell to the file
-# store, which it refuses from 3.13 on unless told otherwise. Its usage reports stay off.
+# People see our messages, not MLflow's start-up log and its warning about the file store (which
+# MLflow refuses from 3.13 on unless this is set). Its usage reports stay off.
 for _name, _value in {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # A server may be away for a minute; after that we say so, and the checkpoints stand.
+    # A server may be away for a minute. After that we report it; the checkpoints are kept.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
 }.items():
     os.environ.setdefault(_name, _value)
 warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
 
-import mlflow  # noqa: E402  after the environment that it reads
+import mlflow  # noqa: E402  reads these variables on import
 
-# MLflow sets levels of its own when it is imported, and Alembic speaks when it is.
+# MLflow sets log levels on import, and Alembic logs on import.
 for _noisy in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.file_store"):
     logging.getLogger(_noisy).setLevel(logging.CRITICAL)
-# What a store logs as it fails, traceback and all, comes to the user as our error.
+# When a store fails it logs a traceback. The user gets our error instead.
 logging.getLogger().addHandler(logging.NullHandler())
 
 from alembic.util import CommandError  # noqa: E402
@@ -42,56 +42,56 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
 
-# An ImportError is the driver of a database that is not installed; a UnicodeError, a text that the
-# store cannot hold.
+# ImportError means that a database's driver is not installed; UnicodeError, that the store cannot
+# hold a text.
 _FAILURES: Final = (
     *(MlflowException, SQLAlchemyError, CommandError, sqlite3.Error),
     *(OSError, ImportError, UnicodeError),
 )
 _SERVER_TIMEOUT_SECONDS: Final = 10
-_SCHEMES: Final = (
-    r"file|https?|databricks|databricks-uc|uc|(sqlite|postgresql|mysql|mssql)([+]\w+)?"
-)
+_SCHEMES: Final = r"file|https?|databricks(-uc)?|uc|(sqlite|postgresql|mysql|mssql)([+]\w+)?"
 _MAX_NAME: Final = 200
 
 
 def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
-    """The URI of the store that is meant, a local one's by its absolute path.
+    """The URI of the user's store, with an absolute path if it is a local one.
 
-    Args:
-        tracking_uri: What the user named, before anything else.
-        environment: Let `MLFLOW_TRACKING_URI` come next, before MLflow's own default.
-
-    Raises:
-        TrackingError: For what is no store's URI.
+    `tracking_uri` comes first, then (with `environment`) `MLFLOW_TRACKING_URI`, then MLflow's own
+    default. Raises `TrackingError` if the result is not the URI of a store.
     """
-    if tracking_uri is not None:
-        return _absolute(tracking_uri)
-    if environment and os.environ.get("MLFLOW_TRACKING_URI"):
-        return _absolute(os.environ["MLFLOW_TRACKING_URI"])
-    kept = os.environ.pop("MLFLOW_TRACKING_URI", None)
-    try:
-        default: str = mlflow.get_tracking_uri()
-    finally:
-        if kept is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = kept
-    return _absolute(default)
-
-
-def _absolute(uri: str) -> str:
-    """A local store's URI, free of the current directory: MLflow caches stores by their URIs."""
-    _check_uri(uri)
-    place = local_path(uri)
+    if tracking_uri is None and environment:
+        tracking_uri = os.environ.get("MLFLOW_TRACKING_URI") or None
+    if tracking_uri is None:
+        kept = os.environ.pop("MLFLOW_TRACKING_URI", None)
+        try:
+            tracking_uri = mlflow.get_tracking_uri()
+        finally:
+            if kept is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = kept
+    _check_uri(tracking_uri)
+    place = local_path(tracking_uri)
     if place is None:
-        return uri
-    if is_file_store(uri):
+        return tracking_uri
+    # MLflow caches stores by URI, so a relative path would stay the same in another directory.
+    if is_file_store(tracking_uri):
         return place.absolute().as_uri()
-    _, mark, options = uri.partition("?")
+    _, mark, options = tracking_uri.partition("?")
     return f"sqlite:///{place.absolute()}{mark}{options}"
 
 
+def existing(tracking_uri: str | None) -> str | None:
+    """The URI of the user's store, which must answer; None if a local store does not exist yet."""
+    uri = resolve(tracking_uri)
+    place = local_path(uri)
+    with translated(uri):
+        if place is not None and not place.exists():
+            return None
+        check_reachable(uri)
+    return uri
+
+
 def is_file_store(uri: str) -> bool:
-    """Whether a URI names a folder in MLflow's old format."""
+    """Whether a URI names a folder: MLflow's older kind of store."""
     return "://" not in uri or uri.startswith("file:")
 
 
@@ -107,16 +107,15 @@ def local_path(uri: str) -> Path | None:
 
 
 def state_folder(uri: str) -> Path:
-    """Where the commands on a store keep checkpoints and locks: beside it, or here for servers."""
+    """The folder for checkpoints and locks: beside a local store, else in the current directory."""
     place = local_path(uri)
     return (Path() if place is None else place.parent).absolute() / ".fmnist"
 
 
 def artifact_location(uri: str, name: str) -> str | None:
-    """Where a local database's study keeps its artefacts: in `mlruns` beside it.
+    """The folder for a study's artefacts: `mlruns` beside a local database; else the store decides.
 
-    Said outright, because a server that made the store would have put addresses of its own there,
-    which nobody but that server can write to. Other stores know best themselves.
+    If a server made the database, its default would be an address that only this server can use.
     """
     place = local_path(uri)
     if place is None or is_file_store(uri):
@@ -126,16 +125,12 @@ def artifact_location(uri: str, name: str) -> str | None:
 
 
 def public(uri: str) -> str:
-    """A store's URI for people to see: without the password that it may hold."""
+    """A store's URI without its password, to be shown."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def check_name(name: str) -> None:
-    """Refuse what not every store keeps, or no terminal should show, as a study's name.
-
-    Raises:
-        TrackingError: For such a name.
-    """
+    """Raise `TrackingError` for a study's name that some stores or terminals cannot handle."""
     if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or name != name.strip():
         found = ascii(name) if len(name) <= _MAX_NAME else f"{len(name):,} characters"
         raise TrackingError(
@@ -145,7 +140,7 @@ def check_name(name: str) -> None:
 
 
 def _check_uri(uri: str) -> None:
-    """Refuse what is no store's URI, before MLflow takes it for the name of a folder."""
+    """Refuse wrong URIs here, because MLflow would take them for the name of a folder."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)
     known = scheme is None or re.fullmatch(_SCHEMES, scheme[1])
     in_memory = uri.startswith("sqlite:") and not re.match(r"sqlite:///[^:?]", uri)
@@ -159,13 +154,17 @@ def _check_uri(uri: str) -> None:
 
 
 def check_reachable(uri: str) -> None:
-    """Try a store once: MLflow itself would go on trying for minutes.
-
-    Raises:
-        TrackingError: When it is out of reach.
-    """
-    if uri.startswith("sqlite:///"):
-        _check_sqlite(uri)
+    """Try a store once, and raise `TrackingError` if it fails; MLflow would retry for minutes."""
+    place = local_path(uri)
+    if place is not None and not is_file_store(uri):
+        folder = place.absolute().parent
+        if not folder.is_dir():
+            raise TrackingError(
+                f"the tracking store {public(uri)}: the folder {folder} does not exist; make it, "
+                "or name another store with --tracking-uri"
+            )
+        with closing(sqlite3.connect(place)) as database:
+            database.execute("PRAGMA schema_version")
     if not uri.startswith(("http://", "https://")):
         return
     try:
@@ -174,7 +173,7 @@ def check_reachable(uri: str) -> None:
         ):
             pass
     except urllib.error.HTTPError:
-        pass  # it answers; whether it lets us in, the first real call tells
+        pass  # it answers; the first real call will show if we have access
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
@@ -183,22 +182,9 @@ def check_reachable(uri: str) -> None:
         ) from None
 
 
-def _check_sqlite(uri: str) -> None:
-    place = local_path(uri)
-    assert place is not None  # noqa: S101  for mypy: the caller saw the scheme
-    folder = place.absolute().parent
-    if not folder.is_dir():
-        raise TrackingError(
-            f"the tracking store {public(uri)}: the folder {folder} does not exist; make it, or "
-            "name another store with --tracking-uri"
-        )
-    with closing(sqlite3.connect(place)) as database:
-        database.execute("PRAGMA schema_version")
-
-
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into one line that names the store."""
+    """Turn an error of MLflow into a `TrackingError`: one line that names the store."""
     try:
         yield
     except _FAILURES as error:

@@ -1,1 +1,1 @@
-"""What a person asks for: settings, sweep files and the plan that they make. No store, no torch."""
+"""What a user asks for: settings, sweep files, and their plan. Uses no store and no torch."""

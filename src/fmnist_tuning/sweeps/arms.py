@@ -14,38 +14,31 @@ from fmnist_tuning.text import shown
 Settings = dict[str, Any]
 
 SETTINGS: Final = tuple(key for key in RunConfig.model_fields if key != "seed")
-"""What a sweep may set; seeds are listed apart."""
+"""What a sweep can set; seeds have their own list."""
 
 LABELS: Final = ("name", "predicted")
-"""What an arm in a sweep's list may hold beside settings."""
+"""What an arm in a sweep's list can have beside settings."""
 
 MAX_NAME: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One combination of the swept values.
+    """One combination of the swept values."""
 
-    Attributes:
-        name: Given in the file (`arms`) or by the combination (A, B, C), else None.
-        overrides: The swept settings of this arm.
-        config: The whole configuration, with the seed left at its default.
-        predicted: The accuracy that the combination predicts for it.
-    """
-
-    name: str | None
-    overrides: Settings
-    config: RunConfig
-    predicted: float | None = None
+    name: str | None  # from the list in the file, or A, B, C in a combination
+    overrides: Settings  # the swept settings
+    config: RunConfig  # all settings; the seed has its default value
+    predicted: float | None = None  # the accuracy that a combination predicts
 
     @property
     def label(self) -> str:
-        """`dropout_rate=0.3`, or `A: dropout_rate=0.3` for an arm with a name."""
+        """`dropout_rate=0.3`, or with a name `A: dropout_rate=0.3`."""
         values = " ".join(f"{key}={format_value(value)}" for key, value in self.overrides.items())
         return f"{self.name}: {values}" if self.name else values
 
     def matches(self, selector: Mapping[str, Any]) -> bool:
-        """Whether `selector` names this arm's settings (or its `name`), or lists them."""
+        """Whether this arm has the settings (or `name`) of `selector`; a list allows several."""
         for key, wanted in selector.items():
             if key != "name" and key not in RunConfig.model_fields:
                 return False
@@ -56,17 +49,18 @@ class Arm:
         return True
 
 
-def run_config(settings: Settings) -> RunConfig:
-    """A run's configuration of settings as YAML and JSON have them.
+def without_labels(arm: Settings) -> Settings:
+    """The settings of an arm in a sweep's list."""
+    return {key: value for key, value in arm.items() if key not in LABELS}
 
-    Raises:
-        pydantic.ValidationError: For what could not be trained.
-    """
+
+def run_config(settings: Settings) -> RunConfig:
+    """A run's configuration from YAML values; `ValidationError` if it cannot be trained."""
     return RunConfig.model_validate_json(as_json(settings))
 
 
 def problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Problem]:
-    """What is wrong with an arm's name and with what was predicted for it."""
+    """The problems of an arm's name and of its predicted accuracy."""
     problems = []
     name, predicted = arm.get("name"), arm.get("predicted", 0.0)
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
@@ -79,7 +73,7 @@ def problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Prob
 
 
 def problems_of_settings(place: tuple[str | int, ...], settings: Settings) -> list[Problem]:
-    """What is wrong with each setting by itself; combinations are judged arm by arm."""
+    """The problems of single settings. Settings that do not fit together are a later check."""
     problems = []
     for key, value in settings.items():
         if key == "seed":

@@ -1,10 +1,10 @@
-"""The arms of a combination (Experiment 6), chosen by finished sweeps. Pure."""
+"""The arms of a combination (Experiment 6), chosen from finished sweeps. Pure."""
 
 import itertools
 import math
 import string
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from pydantic import ValidationError
@@ -12,32 +12,24 @@ from pydantic import ValidationError
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.metrics import ACCURACY
 from fmnist_tuning.sweeps.arms import run_config
+from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun, parameter_count
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
-
-if TYPE_CHECKING:
-    from fmnist_tuning.sweeps.plan import FinishedRun
 
 _NAMED: Final = 5
 
 
 def sources_of(sweep: Sweep, known: Mapping[str, Sweep]) -> list[Sweep]:
-    """The sweeps that `sweep` combines, among those that are planned or stored.
-
-    Raises:
-        ConfigError: Naming those that are neither.
-    """
+    """The sweeps that `sweep` combines; raises `ConfigError` if one of them is not known."""
     ids = sweep.combine.sources if sweep.combine else ()
-    missing = [source for source in ids if source not in known]
-    if missing:
-        raise ConfigError(
-            [
-                f"{sweep.id}: combines {', '.join(missing)}, not run in this study yet; run "
-                f"{'it' if len(missing) == 1 else 'them'} first, or all in one plan: `fmnist run "
-                "configs/`"
-            ]
+    if missing := [source for source in ids if source not in known]:
+        problem = (
+            f"{sweep.id}: combines {', '.join(missing)}, not run in this study yet; run "
+            f"{'it' if len(missing) == 1 else 'them'} first, or all in one plan: `fmnist run "
+            "configs/`"
         )
+        raise ConfigError([problem])
     return [known[source] for source in ids]
 
 
@@ -47,13 +39,9 @@ def unfinished_sources(
     runs: Mapping[str, Sequence[PlannedRun]],
     finished: Collection[str],
 ) -> list[str]:
-    """A line for every source that is not finished, naming what is missing.
+    """A line for every source that is not finished, with the names of the missing runs.
 
-    Args:
-        sweep: The combination.
-        sources: Some or all of the sweeps that it combines.
-        runs: By sweep.
-        finished: Fingerprints.
+    `runs` are those of each sweep; `finished` are fingerprints.
     """
     lines = []
     for source in sources:
@@ -73,29 +61,24 @@ def choose_arms(
     sweep: Sweep,
     sources: Sequence[Sweep],
     runs: Mapping[str, Sequence[PlannedRun]],
-    finished: "Mapping[str, FinishedRun]",
+    finished: Mapping[str, FinishedRun],
 ) -> Sweep:
-    """Fill in the arms: the best predicted combinations of the levels that the sources tried.
+    """Fill in the arms: the combinations of the sources' levels with the best predictions.
 
-    Main effects of every swept setting, and the interaction of those that a source crosses, are
-    fitted to all finished runs. The new arms run on fresh seeds, so that the seeds that picked a
-    configuration do not also judge it. Settings that all the sources share hold here too.
-
-    Args:
-        sweep: The combination.
-        sources: The sweeps that it combines, every run of them finished.
-        runs: By sweep.
-        finished: By fingerprint.
+    The model is fitted to all runs of the sources, which must be finished. It has the main effect
+    of every swept setting, and the interaction of settings that one source crosses. Settings that
+    all sources share are fixed. The new arms need fresh seeds, so the seeds that picked a
+    configuration do not also judge it.
 
     Raises:
-        ConfigError: When a seed is not fresh, a combined setting is fixed, or nothing is small
-            enough.
+        ConfigError: If a seed was used before, a combined setting is fixed, or no combination is
+            small enough.
     """
-    assert sweep.combine is not None  # noqa: S101  the caller asks only for combinations
+    assert sweep.combine is not None  # noqa: S101  for mypy: the caller checks it
     levels = _levels(sources)
     if problems := _contradictions(sweep, sources, levels):
         raise ConfigError(problems)
-    # A run that several sweeps share is one observation.
+    # Several sweeps can share a run, which is one observation.
     observed = list({run.fingerprint: run for s in sources for run in runs[s.id]}.values())
     settings = [run.config.model_dump(mode="json") for run in observed]
     ranked = rank_combinations(
@@ -105,14 +88,11 @@ def choose_arms(
         [pair for source in sources for pair in itertools.combinations(source.swept, 2)],
     )
     fixed = {**_shared(settings, levels), **sweep.fixed}
-    allowed = _small_enough(sweep.combine.max_params or math.inf, fixed, ranked)
+    bound = sweep.combine.max_params or math.inf
+    allowed = _small_enough(bound, fixed, ranked)
     if not allowed:
-        raise ConfigError(
-            [
-                f"{sweep.id}: combine.max_params: found {sweep.combine.max_params or math.inf:,}, "
-                "and no combination of the levels has so few parameters"
-            ]
-        )
+        problem = f"found {bound:,}, and no combination of the levels has so few parameters"
+        raise ConfigError([f"{sweep.id}: combine.max_params: {problem}"])
     arms = tuple(
         {"name": _letters(place), "predicted": round(predicted, 6), **combination}
         for place, (combination, predicted) in enumerate(allowed[: sweep.combine.top])
@@ -121,7 +101,7 @@ def choose_arms(
 
 
 def _contradictions(sweep: Sweep, sources: Sequence[Sweep], levels: Mapping[str, Any]) -> list[str]:
-    """What the combination asks for that its sources rule out."""
+    """Parts of the combination that its sources do not allow."""
     used = {seed for source in sources for seed in source.seeds} & set(sweep.seeds)
     problems = [
         f"{sweep.id}: fixed.{key}: the combined sweeps vary it; remove it here"
@@ -138,14 +118,11 @@ def _contradictions(sweep: Sweep, sources: Sequence[Sweep], levels: Mapping[str,
 def _small_enough(
     bound: float, fixed: Mapping[str, Any], ranked: Sequence[tuple[dict[str, Any], float]]
 ) -> list[tuple[dict[str, Any], float]]:
-    """The combinations that can be trained and have no more parameters; of equals, the smaller."""
-    sizes = [_params({**fixed, **combination}) for combination, _ in ranked]
-    allowed = [
-        (-round(option[1], 9), size, place)
-        for place, (option, size) in enumerate(zip(ranked, sizes, strict=True))
-        if size is not None and size <= bound
-    ]
-    return [ranked[place] for _, _, place in sorted(allowed)]
+    """The combinations with at most `bound` parameters; if predictions tie, small ones first."""
+    sized = [(option, _params({**fixed, **option[0]})) for option in ranked]
+    allowed = [(option, size) for option, size in sized if size is not None and size <= bound]
+    allowed.sort(key=lambda found: (-round(found[0][1], 9), found[1]))
+    return [option for option, _ in allowed]
 
 
 def rank_combinations(
@@ -154,22 +131,23 @@ def rank_combinations(
     levels: Mapping[str, Sequence[Any]],
     interactions: Sequence[tuple[str, str]],
 ) -> list[tuple[dict[str, Any], float]]:
-    """Predict the response of every combination of levels from the runs of some of them.
+    """Predict the response of every combination of levels from the runs of some combinations.
 
     Ordinary least squares on treatment-coded factors: an intercept, the main effects of every
-    factor, and the named two-way interactions. What no run can tell is taken as zero (the
-    minimum-norm solution); Montgomery, Design and Analysis of Experiments, unbalanced factorials.
+    factor, and the two-way interactions of the pairs in `interactions`. Effects that the runs do
+    not determine are zero, as far as the data allow it (the minimum-norm solution). Source:
+    Montgomery, Design and Analysis of Experiments, unbalanced factorials.
 
     Args:
         runs: The level of every factor, for each run.
         response: The metric of each run, in the same order.
-        levels: Every factor's levels.
-        interactions: Pairs of factors whose effects may depend on each other.
+        levels: The levels of every factor.
+        interactions: Pairs of factors whose effects can depend on each other.
 
     Returns:
-        Every combination with its prediction, the best first; ties keep the order of the levels.
+        Every combination with its prediction, the best first. Ties keep the order of the levels.
     """
-    # The commonest level is the reference: it is the one that the other factors were varied at.
+    # The most common level is the reference, because the other factors were varied at this level.
     reference = {
         factor: max(choices, key=lambda level: sum(run[factor] == level for run in runs))
         for factor, choices in levels.items()
@@ -194,23 +172,21 @@ def rank_combinations(
     effects, *_ = np.linalg.lstsq(design, np.asarray(response, dtype=float), rcond=None)
     every = (dict(zip(levels, c, strict=True)) for c in itertools.product(*levels.values()))
     predicted = [(combination, float(np.dot(row(combination), effects))) for combination in every]
-    # Rounded for the order only: equal predictions differ by the last bits of the arithmetic.
+    # Rounded for the order only: floating-point errors make equal predictions differ a little.
     return sorted(predicted, key=lambda option: -round(option[1], 9))
 
 
 def _levels(sources: Sequence[Sweep]) -> dict[str, list[Any]]:
-    """Every swept setting with every value it took in any arm, in order of appearance."""
+    """Every swept setting with all its values in any arm, in order of appearance."""
     swept = dict.fromkeys(key for source in sources for key in source.swept)
     configs = [arm.config.model_dump(mode="json") for source in sources for arm in source.arms]
-    levels: dict[str, list[Any]] = {}
-    for key in swept:
-        values = [config[key] for config in configs]
-        levels[key] = [v for index, v in enumerate(values) if v not in values[:index]]
-    return levels
+    values = {key: [config[key] for config in configs] for key in swept}
+    # Values such as lists of channels cannot be hashed, so a dict or set is no help here.
+    return {k: [v for i, v in enumerate(vs) if v not in vs[:i]] for k, vs in values.items()}
 
 
 def _shared(settings: Sequence[Mapping[str, Any]], levels: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings on which all runs agree, where the default would be another."""
+    """Settings that are the same in all runs and differ from their default."""
     defaults = RunConfig().model_dump(mode="json")
     return {
         key: value
@@ -223,10 +199,10 @@ def _shared(settings: Sequence[Mapping[str, Any]], levels: Mapping[str, Any]) ->
 
 
 def _params(settings: Mapping[str, Any]) -> int | None:
-    """The parameters of a combination's network; None where there can be none such."""
+    """The number of parameters of a combination's network; None if it cannot be built."""
     try:
         return parameter_count(run_config(dict(settings)))
-    except ValidationError:  # such as a fifth block after pooling has left no pixels
+    except ValidationError:  # such as a fifth block: four poolings leave one pixel
         return None
 
 

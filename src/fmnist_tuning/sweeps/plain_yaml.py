@@ -1,4 +1,4 @@
-"""YAML text to plain values, with the line of every key, and nothing that YAML could smuggle in."""
+"""YAML text as plain values, with the line of every key; YAML's dangerous features are refused."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from fmnist_tuning.sweeps.problems import Path, dotted
 MAX_BYTES: Final = 250_000
 MAX_DEPTH: Final = 20
 MAX_VALUES: Final = 5_000
-"""Keys counted as well: a grid of thousands, or hundreds of named arms. Each costs some 0.1 ms."""
+"""Includes keys. Enough for hundreds of named arms; each value takes about 0.1 ms."""
 
 _MAX_DIGITS: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
@@ -22,10 +22,10 @@ class YamlError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, held to plain values: no aliases, no tags, no merging, no dates.
+    """PyYAML's safe loader for plain values only: no aliases, tags, merging or dates.
 
-    Numbers are decimal: `1e-3` is the number that everyone means by it, and `1:30` and `010`, which
-    YAML 1.1 reads as 90 and 8, are texts. Every key is a text, as written.
+    Numbers are decimal: `1e-3` is a number, but `1:30` and `010` are texts (YAML 1.1 reads them as
+    90 and 8). Every key is a text.
     """
 
     def __init__(self, text: str) -> None:
@@ -36,8 +36,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         place = f"line {event.start_mark.line + 1}: "
-        # Aliases can blow a small file up to gigabytes, tags can build anything, and a sweep has
-        # no use for either.
+        # A small file with aliases can expand to gigabytes, and tags can create any object. Sweeps
+        # need neither.
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise YamlError(f"{place}anchors and aliases (&, *) are not supported")
         if event.tag is not None:
@@ -73,13 +73,10 @@ for _kind, _pattern, _first in (
 
 
 def read_yaml(text: str) -> tuple[Any, dict[Path, int]]:
-    """Parse one YAML document.
-
-    Returns:
-        Its value, and the line (from 1) of every key path in it.
+    """Parse one YAML document into its value and the line (from 1) of every key path.
 
     Raises:
-        YamlError: For broken syntax, duplicate keys, aliases, tags, or excessive size or depth.
+        YamlError: For broken syntax, duplicate keys, aliases, tags, or too much size or depth.
     """
     if len(text) > MAX_BYTES:
         raise YamlError(f"longer than {MAX_BYTES:,} characters; a sweep fits into a page")
@@ -93,7 +90,7 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int]]:
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        # PyYAML says some things in two halves: expected a single document, but found another.
+        # Some of PyYAML's messages have two halves: expected a single document, but found another.
         context = f"{error.context}, " if str(error.problem).startswith("but ") else ""
         raise YamlError(f"{line}not valid YAML: {context}{error.problem}") from None
     except yaml.reader.ReaderError as error:
@@ -141,7 +138,7 @@ def _check_scalar(node: yaml.ScalarNode) -> None:
             f"line {line}: found half of a surrogate pair (\\uD800 to \\uDFFF), allowed: whole "
             "characters"
         )
-    # Python takes a second for the digits of a hundred thousand, and refuses to write 5,000.
+    # Python needs a second to read 100,000 digits, and refuses to write 5,000.
     if node.tag in {f"{_TAG}int", f"{_TAG}float"} and len(node.value) > _MAX_DIGITS:
         raise YamlError(
             f"line {line}: found a number of {len(node.value):,} characters, allowed: {_MAX_DIGITS}"

@@ -1,84 +1,39 @@
-"""From sweeps to an ordered plan: each run with what is to be done about it. Pure."""
+"""The plan of some sweeps: every run in order, with what will be done about it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.combine import choose_arms, sources_of, unfinished_sources
+from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun, estimate_seconds, parameter_count, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 
 
-class FinishedRun(Protocol):
-    """What a plan asks of a study's finished run; `store.records.TrackedRun` has it."""
-
-    @property
-    def run_id(self) -> str:
-        """MLflow's id."""
-
-    @property
-    def name(self) -> str:
-        """Its arm and seed, for people."""
-
-    @property
-    def sweeps(self) -> tuple[str, ...]:
-        """Ids of the sweeps that use it, the one that trained it first."""
-
-    @property
-    def params(self) -> Mapping[str, str]:
-        """Its settings as text."""
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """What it measured."""
-
-    @property
-    def device(self) -> str:
-        """The kind of device it was trained on."""
-
-    @property
-    def ended(self) -> float:
-        """When, in seconds since 1970."""
-
-
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One run of the plan.
-
-    Attributes:
-        run: The run.
-        action: `train`, `reuse` (the study has it) or `share` (an earlier row trains it).
-        users: Ids of the plan's sweeps that use a run of this fingerprint.
-        source: For `reuse` and `share`, the run that is used, for people.
-        found: For `reuse`, that run.
-        seconds: For `train`, about how long, where earlier runs tell.
-    """
+    """One run of the plan."""
 
     run: PlannedRun
-    action: Literal["train", "reuse", "share"]
-    users: tuple[str, ...]
-    source: str | None = None
-    found: FinishedRun | None = None
-    seconds: float | None = None
+    action: Literal["train", "reuse", "share"]  # reuse a stored run, share that of an earlier row
+    users: tuple[str, ...]  # ids of the plan's sweeps that use a run with this fingerprint
+    source: str | None = None  # for `reuse` and `share`, the run that is used, for people
+    found: FinishedRun | None = None  # for `reuse`, that run
+    seconds: float | None = None  # for `train`, the expected time; None without earlier runs
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Runs in the order of their sweeps, arms and seeds.
-
-    Attributes:
-        sweeps: In order; a combination that could be chosen has its arms.
-        rows: Of all sweeps with arms.
-    """
+    """The rows of all sweeps whose arms are known, in the order of sweeps, arms and seeds."""
 
     sweeps: tuple[Sweep, ...]
     rows: tuple[PlanRow, ...]
 
     @property
     def pending(self) -> list[Sweep]:
-        """The combinations that sweeps of this plan are yet to choose."""
+        """The combinations whose arms depend on sweeps that this plan trains first."""
         return [sweep for sweep in self.sweeps if sweep.pending]
 
     @property
@@ -88,7 +43,7 @@ class Plan:
 
     @property
     def trainings(self) -> list[PlanRow]:
-        """The rows that are to be trained."""
+        """The rows that will be trained."""
         return [row for row in self.rows if row.action == "train"]
 
     @property
@@ -97,14 +52,14 @@ class Plan:
         return sum(s.combine.top * len(s.seeds) for s in self.pending if s.combine)
 
     def seconds(self, workers: int) -> float | None:
-        """About how long all known trainings take side by side, where every one can be told."""
+        """About how long all known trainings take; None if this is unknown for one of them."""
         known = [row.seconds for row in self.trainings if row.seconds is not None]
         if not known or len(known) < len(self.trainings):
             return None
         return max([sum(known) / workers, *known])
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs: one record a known run, and the sweeps to be chosen."""
+        """The plan for programs: a record for every row, and the ids of pending sweeps."""
         return {
             "runs": [
                 {
@@ -133,17 +88,13 @@ def make_plan(
     stored: Mapping[str, Sweep],
     force: bool = False,
 ) -> Plan:
-    """Plan sweeps against what a study has.
+    """Plan sweeps, in the order given, and reuse what a study has.
 
-    Args:
-        sweeps: In the order in which they are to run.
-        data_digest: Digest of the images.
-        finished: The study's finished runs by fingerprint.
-        stored: The study's sweeps by id, for combinations of sweeps that are not planned here.
-        force: Train what is finished already once more.
+    `finished` holds the study's runs by fingerprint, `stored` its sweeps by id: a combination may
+    use sweeps that are not planned here. With `force`, finished runs are trained again.
 
     Raises:
-        ConfigError: When a combination asks for sweeps neither finished nor planned here.
+        ConfigError: If a combination needs sweeps that are neither finished nor planned here.
     """
     known = {**stored, **{sweep.id: sweep for sweep in sweeps}}
     runs: dict[str, list[PlannedRun]] = {}
@@ -192,12 +143,8 @@ def _rows(
 
 
 def _history(finished: Mapping[str, FinishedRun]) -> list[tuple[RunConfig, float]]:
-    """Earlier trainings on the device used last, as configurations and seconds."""
+    """The trainings on the kind of device that was used last, each with its seconds."""
     last = max(finished.values(), key=lambda run: run.ended, default=None)
-    history = []
-    for run in finished.values():
-        config = RunConfig.from_params(run.params)
-        seconds = run.metrics.get("train_seconds")
-        if last and run.device == last.device and config and seconds:
-            history.append((config, seconds))
-    return history
+    same = [run for run in finished.values() if last and run.device == last.device]
+    history = [(RunConfig.from_params(r.params), r.metrics.get("train_seconds")) for r in same]
+    return [(config, seconds) for config, seconds in history if config and seconds]

@@ -1,4 +1,4 @@
-"""Problems of a configuration: where, what was found, what is allowed, the nearest right word."""
+"""Problems of a configuration: the place, what was found, what is allowed, the nearest word."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fmnist_tuning.text import shorten, shown
@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 
 _WORD: Final = re.compile(r"\w{1,80}", re.ASCII)
 
-# Where pydantic speaks of JSON or of Python.
+# Here pydantic's own words are those of JSON or Python.
 _ALLOWED: Final = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
@@ -29,9 +29,15 @@ _ALLOWED: Final = {
 }
 
 
+class Frozen(BaseModel):
+    """Base of the models that check values from outside: no conversions, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong at one place of a configuration."""
+    """One mistake at one place of a configuration."""
 
     path: Path
     text: str
@@ -40,12 +46,12 @@ class Problem:
         return f"{dotted(self.path)}: {self.text}" if self.path else self.text
 
     def under(self, *prefix: str | int) -> "Problem":
-        """The same problem, seen from further outside."""
+        """The same problem with a longer path."""
         return Problem((*prefix, *self.path), self.text)
 
 
 def dotted(path: Path) -> str:
-    """A key path as people write it: `grid.dropout_rate[2]`; a key that is no word, quoted."""
+    """A key path as people write it: `grid.dropout_rate[2]`. A key that is no word is quoted."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -57,7 +63,7 @@ def dotted(path: Path) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """`; did you mean X?` for a misspelt word, else the list of the allowed ones."""
+    """`; did you mean X?` for a misspelt word, else the list of the allowed words."""
     by_folded = {allowed.casefold(): allowed for allowed in words}
     close = get_close_matches(shorten(word.casefold()), by_folded, n=1)
     if close:
@@ -66,26 +72,23 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def raise_problems(problems: list[Problem]) -> None:
-    """Raise what a model's own validator found, in the form that `problems_of` reads back."""
+    """Raise the problems that a model's validator found; `problems_of` reads them back."""
     if problems:
-        raise PydanticCustomError(
-            "problems",
-            "{text}",
-            {"text": "; ".join(p.text for p in problems), "problems": problems},
-        )
+        text = "; ".join(problem.text for problem in problems)
+        raise PydanticCustomError("problems", "{text}", {"text": text, "problems": problems})
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Every problem that pydantic found with a value meant to be a `model`."""
+    """Every problem that pydantic found with a value for `model`."""
     found: list[Problem] = []
     for detail in error.errors(include_url=False):
-        # A default that depends on a field which is itself wrong: that field is the one to report.
+        # This default depends on another field that is wrong, and that field is reported.
         if detail["type"] == "default_factory_not_called":
             continue
-        # A list is also too short for pydantic when its entries are wrong.
+        # pydantic also calls a list too short if its entries are wrong.
         if detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]:
             continue
-        # A union repeats an error for each of its members, naming the member as if it were a key.
+        # A union repeats an error for each of its members, and names the member like a key.
         path = tuple(p for p in detail["loc"] if not (isinstance(p, str) and p.startswith("list[")))
         if detail["type"] == "problems":
             found += [problem.under(*path) for problem in detail["ctx"]["problems"]]
@@ -114,7 +117,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> Iterable[str]:
-    """The field names of the model that sits at `path` inside `model`."""
+    """The field names of the model at `path` inside `model`."""
     for part in path:
         if isinstance(part, int):
             continue
@@ -134,9 +137,9 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def as_json(value: Mapping[str, Any]) -> str:
-    """A YAML mapping as JSON, so that pydantic's strict JSON mode can judge it.
+    """A YAML mapping as JSON, to be checked by pydantic's strict JSON mode.
 
-    That mode takes a list for a tuple and an integer for a float, and nothing else for anything
-    else: neither `true` for 1 nor `"10"` for 10.
+    That mode accepts a list for a tuple and an integer for a float. It accepts no other
+    conversions, such as `true` for 1 or `"10"` for 10.
     """
     return json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""Sweep files and command-line overrides to sweeps, with every problem of every file at once."""
+"""Reads sweep files and command-line overrides, and reports all problems of all files at once."""
 
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import shown
 
 FRESH_SEEDS_FROM: Final = 1_000
-"""A combination is tried on seeds moved up by this much, so that no seed judges its own choice."""
+"""Added to the seeds of a combination, so the seeds that picked its arms do not also judge them."""
 
 _Context = Mapping[str, Any] | None
 
@@ -27,14 +27,10 @@ def load_sweeps(
     *,
     figures: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[Sweep]:
-    """Read sweep files; a folder stands for the `.yaml` and `.yml` files in it, by name.
+    """Read sweep files in the order given; a folder stands for its YAML files, sorted by name.
 
-    Args:
-        paths: Files and folders, in the order in which they are to run.
-        overrides: Settings laid over every sweep's `fixed`.
-        seeds: Seeds in place of every sweep's own.
-        figures: The kinds of figure that there are, each with the axes that it needs; None to take
-            a sweep's figure as it comes.
+    `overrides` replace or extend every sweep's `fixed`; `seeds` replace every sweep's own.
+    `figures` are the kinds of figure with the axes that each needs; None does not check figures.
 
     Raises:
         ConfigError: With every problem of every file.
@@ -56,10 +52,10 @@ def load_sweeps(
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read `key=value` pairs whose values are typed as YAML types them.
+    """Read `key=value` pairs, whose values have the types of YAML.
 
     Raises:
-        ConfigError: For anything else, and for keys that are not settings of a run.
+        ConfigError: For anything else, and for keys that are no settings of a run.
     """
     problems: list[str] = []
     settings: dict[str, Any] = {}
@@ -85,11 +81,7 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Read `3` as the seeds 0, 1, 2, and `0,5,7` (or `7,`) as the very seeds it lists.
-
-    Raises:
-        ConfigError: For anything else.
-    """
+    """Read `3` as the seeds 0, 1, 2, and `0,5,7` or `7,` as a list; else raise `ConfigError`."""
     parts = [part.strip() for part in text.split(",")]
     numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) <= 10]  # noqa: PLR2004  2**32 has ten
     listed = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
@@ -98,13 +90,11 @@ def parse_seeds(text: str) -> list[int]:
             return numbers
         if len(parts) == 1 and 1 <= numbers[0] <= MAX_SEEDS:
             return list(range(numbers[0]))
-    raise ConfigError(
-        [
-            f"--seeds: found {shown(text)}, allowed: how many seeds, from 1 to {MAX_SEEDS} (3 is "
-            "0,1,2), or a list of different seeds, such as 0,5,7; one seed is named with a comma: "
-            "7,"
-        ]
+    problem = (
+        f"--seeds: found {shown(text)}, allowed: how many seeds, from 1 to {MAX_SEEDS} (3 is "
+        "0,1,2), or a list of different seeds, such as 0,5,7; one seed is named with a comma: 7,"
     )
+    raise ConfigError([problem])
 
 
 def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
@@ -122,20 +112,25 @@ def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
                 there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
                 hint = nearest(path.name, there) if there else ""
                 problems.append(f"{path}: no such file{hint}")
-        except OSError as error:  # a name too long, a folder that is closed to us
+        except OSError as error:  # the name is too long, or we may not read the folder
             problems.append(f"{shown(str(path))}: cannot be read: {error.strerror}")
     return list(dict.fromkeys(files))
 
 
 def _read(path: Path) -> str:
-    # A pipe or a device could keep us waiting for ever, or never end.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise YamlError("not a file; allowed: files, and folders of them")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
-    return content.decode("utf-8-sig")
+    try:
+        # Reading a pipe or a device might wait for ever, or never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise YamlError("not a file; allowed: files, and folders of them")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise YamlError("not a text in UTF-8; save it as one") from None
+    except OSError as error:
+        raise YamlError(f"cannot be read: {error.strerror}") from None
 
 
 def _load(
@@ -149,12 +144,6 @@ def _load(
         raw, lines = read_yaml(_read(path))
     except YamlError as error:
         problems.append(f"{path}: {error}")
-        return None
-    except UnicodeDecodeError:
-        problems.append(f"{path}: not a text in UTF-8; save it as one")
-        return None
-    except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
         return None
     if not isinstance(raw, dict):
         problems.append(f"{path}: found {shown(raw)}, allowed: a mapping that starts with `sweep:`")
@@ -178,12 +167,12 @@ def _load(
 
 
 def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) -> list[Problem]:
-    """`found` and what else is wrong: pydantic judges a whole only when all its parts are right."""
+    # pydantic checks the parts first, and the whole only if all parts are right. So the right parts
+    # are checked once more without the wrong ones.
     wrong = {problem.path[0] for problem in found if problem.path}
     rest = {key: value for key, value in raw.items() if key not in wrong}
     try:
-        whole = as_json({"sweep": "sweep", "title": "", **rest})
-        Sweep.model_validate_json(whole, context=context)
+        Sweep.model_validate_json(as_json({"sweep": "sweep", "title": "", **rest}), context=context)
     except ValidationError as error:
         more = problems_of(error, Sweep)
         return found + [p for p in more if p.path and p not in found]

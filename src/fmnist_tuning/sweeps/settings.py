@@ -1,13 +1,13 @@
-"""The settings that decide one training."""
+"""The settings of one training."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from fmnist_tuning.sweeps.problems import Problem, raise_problems
+from fmnist_tuning.sweeps.problems import Frozen, Problem, raise_problems
 
 TRAIN_IMAGES: Final = 60_000
 TEST_IMAGES: Final = 10_000
@@ -15,33 +15,32 @@ IMAGE_SIZE: Final = 28
 CLASSES: Final = 10
 BASE_CHANNELS: Final = 32
 
-# torch.optim's own names, spelt out because importing torch here would slow every command down.
+# The names of torch.optim. They are written here because importing torch would slow down every
+# command.
 Optimizer = Literal["Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 Precision = Literal["float32", "tf32", "bf16"]
 OPTIMIZERS_WITH_MOMENTUM: Final = ("RMSprop", "SGD")
 
-# Bounds of the absurd, not of the useful: they keep a typing error from asking for a terabyte.
+# These bounds only stop mistakes in typing, which could ask for a terabyte of memory.
 Channels = Annotated[int, Field(ge=1, le=2048)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 ImageCount = Annotated[int, Field(ge=1, le=TRAIN_IMAGES)]
-
 
 Component = Literal["network", "optimizer", "loop", "images"]
 
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """In a setting's annotation: the component of a training that takes it, as an argument."""
+    """In a setting's annotation: the component of a training that takes it as an argument."""
 
     component: Component
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """In a setting's annotation: it came after the first studies, which were run with this value.
+    """In a setting's annotation: the value that runs had before the setting was added.
 
-    A later setting counts in fingerprints only where it differs from that value, so that what was
-    trained before it is still found.
+    Fingerprints leave the setting out if it has this value, so that older runs are still found.
     """
 
     before: object
@@ -51,30 +50,18 @@ def _channel_progression(settings: dict[str, Any]) -> tuple[int, ...]:
     return tuple(BASE_CHANNELS * 2**block for block in range(settings["num_conv_layers"]))
 
 
-def _all_training_images(settings: dict[str, Any]) -> int:
-    held_out: int = settings["holdout_size"] if settings["validation"] == "holdout" else 0
-    return max(TRAIN_IMAGES - held_out, 1)
+def _held_out(settings: dict[str, Any]) -> int:
+    return int(settings["holdout_size"]) if settings["validation"] == "holdout" else 0
 
 
-def _all_validation_images(settings: dict[str, Any]) -> int:
-    size: int = settings["holdout_size"] if settings["validation"] == "holdout" else TEST_IMAGES
-    return size
+class RunConfig(Frozen):
+    """All settings that decide a run's result. The defaults are those of the journal.
 
-
-class RunConfig(BaseModel):
-    """Everything a person sets that decides a run's result; the defaults are the journal's.
-
-    Sizes that are not given are filled in, so that an instance holds no open question.
-
-    Raises:
-        pydantic.ValidationError: For unknown keys, wrong types and impossible combinations.
+    Sizes that are not given are computed from the other settings. Unknown keys, wrong types and
+    impossible combinations are a `ValidationError`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    num_conv_layers: Annotated[
-        int, Field(ge=1, le=8, title="depth", description="convolution blocks")
-    ] = 2
+    num_conv_layers: int = Field(2, ge=1, le=8, title="depth", description="convolution blocks")
     conv_channels: Annotated[
         tuple[Channels, ...],
         For("network"),
@@ -119,8 +106,12 @@ class RunConfig(BaseModel):
         Field(description="the test set, or a part of the training set"),
     ] = "test"
     holdout_size: Annotated[int, For("images"), Field(ge=1, lt=TRAIN_IMAGES)] = 10_000
-    train_size: Annotated[ImageCount, For("images")] = Field(default_factory=_all_training_images)
-    val_size: Annotated[ImageCount, For("images")] = Field(default_factory=_all_validation_images)
+    train_size: Annotated[ImageCount, For("images")] = Field(
+        default_factory=lambda settings: max(TRAIN_IMAGES - _held_out(settings), 1)
+    )
+    val_size: Annotated[ImageCount, For("images")] = Field(
+        default_factory=lambda settings: _held_out(settings) or TEST_IMAGES
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
@@ -128,89 +119,53 @@ class RunConfig(BaseModel):
         raise_problems([*self._impossible_network(), *self._impossible_training()])
         return self
 
-    def _impossible_network(self) -> list[Problem]:
-        found = []
-        if len(self.conv_channels) != self.num_conv_layers:
-            found.append(
-                Problem(
-                    ("conv_channels",),
-                    f"found {list(self.conv_channels)}, allowed: exactly num_conv_layers = "
-                    f"{self.num_conv_layers} entries",
-                )
-            )
+    def _impossible_network(self) -> Iterator[Problem]:
+        channels, blocks = list(self.conv_channels), self.num_conv_layers
+        if len(channels) != blocks:
+            allowed = f"exactly num_conv_layers = {blocks} entries"
+            yield Problem(("conv_channels",), f"found {channels}, allowed: {allowed}")
         if self.kernel_size % 2 == 0:
-            found.append(
-                Problem(
-                    ("kernel_size",),
-                    f"found {self.kernel_size}, allowed: odd numbers, whose padding keeps the size",
-                )
-            )
-        if self.use_pooling and IMAGE_SIZE >> self.num_conv_layers == 0:
-            sizes = [str(IMAGE_SIZE >> block) for block in range(self.num_conv_layers + 1)]
-            found.append(
-                Problem(
-                    ("num_conv_layers",),
-                    f"found {self.num_conv_layers}, allowed: at most 4 with use_pooling, which "
-                    f"halves the image each time ({' -> '.join(sizes)})",
-                )
-            )
-        return found
+            allowed = "odd numbers, whose padding keeps the size"
+            yield Problem(("kernel_size",), f"found {self.kernel_size}, allowed: {allowed}")
+        if self.use_pooling and IMAGE_SIZE >> blocks == 0:
+            sizes = " -> ".join(str(IMAGE_SIZE >> block) for block in range(blocks + 1))
+            allowed = f"at most 4 with use_pooling, which halves the image each time ({sizes})"
+            yield Problem(("num_conv_layers",), f"found {blocks}, allowed: {allowed}")
 
-    def _impossible_training(self) -> list[Problem]:
+    def _impossible_training(self) -> Iterator[Problem]:
         held_out = self.holdout_size if self.validation == "holdout" else 0
         if not held_out and self.holdout_size != type(self).model_fields["holdout_size"].default:
-            return [Problem(("holdout_size",), "has no effect without `validation: holdout`")]
-        found = []
+            yield Problem(("holdout_size",), "has no effect without `validation: holdout`")
+            return
         limits = {"train_size": TRAIN_IMAGES - held_out, "val_size": held_out or TEST_IMAGES}
         for key, limit in limits.items():
-            if getattr(self, key) > limit:
-                found.append(
-                    Problem((key,), f"found {getattr(self, key)}, allowed: at most {limit} images")
-                )
+            if (size := getattr(self, key)) > limit:
+                yield Problem((key,), f"found {size}, allowed: at most {limit} images")
         if self.batch_size > self.train_size:
-            found.append(
-                Problem(
-                    ("batch_size",),
-                    f"found {self.batch_size}, allowed: at most train_size = {self.train_size}",
-                )
-            )
+            allowed = f"at most train_size = {self.train_size}"
+            yield Problem(("batch_size",), f"found {self.batch_size}, allowed: {allowed}")
         if self.momentum and self.optimizer not in OPTIMIZERS_WITH_MOMENTUM:
-            found.append(
-                Problem(
-                    ("momentum",),
-                    f"found {self.momentum:g}, allowed: 0 with {self.optimizer} "
-                    f"({' and '.join(OPTIMIZERS_WITH_MOMENTUM)} take a momentum)",
-                )
-            )
-        return found
+            takers = " and ".join(OPTIMIZERS_WITH_MOMENTUM)
+            allowed = f"0 with {self.optimizer} ({takers} take a momentum)"
+            yield Problem(("momentum",), f"found {self.momentum:g}, allowed: {allowed}")
 
     def arguments(self, component: Component) -> dict[str, Any]:
-        """The settings that a component of a training takes, by the names of its arguments."""
-        return {
-            name: getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            if For(component) in field.metadata
-        }
+        """The settings that a component of a training takes as arguments."""
+        fields = type(self).model_fields.items()
+        return {name: getattr(self, name) for name, f in fields if For(component) in f.metadata}
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that a fingerprint is of, as JSON has them."""
-        settings = self.model_dump(mode="json")
-        return {
-            name: value
-            for name, value in settings.items()
-            if not any(
-                isinstance(mark, Later) and mark.before == value
-                for mark in type(self).model_fields[name].metadata
-            )
-        }
+        """The settings that are part of the fingerprint, as JSON values."""
+        fields, settings = type(self).model_fields, self.model_dump(mode="json")
+        return {key: v for key, v in settings.items() if Later(v) not in fields[key].metadata}
 
     def params(self) -> dict[str, str]:
-        """Every setting as an MLflow param, written as Python writes it."""
+        """Every setting as an MLflow param, in Python's notation."""
         return {key: format_value(value) for key, value in self.model_dump().items()}
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self | None:
-        """The settings that `params` wrote, or None where they are not such settings."""
+        """The settings that `params` wrote; None if they are not valid."""
         try:
             return cls.model_validate({key: _literal(text) for key, text in params.items()})
         except ValidationError:
@@ -238,5 +193,5 @@ def _literal(text: str) -> object:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        return text  # all that literal_eval raises for a text that is no literal
+        return text  # literal_eval raises all of these for texts that are no literals
     return tuple(value) if isinstance(value, list) else value

@@ -6,29 +6,21 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import (
-    LABELS,
     SETTINGS,
     Arm,
     Settings,
     problems_of_labels,
     problems_of_settings,
     run_config,
+    without_labels,
 )
-from fmnist_tuning.sweeps.problems import Problem, nearest, problems_of, raise_problems
+from fmnist_tuning.sweeps.problems import Frozen, Problem, nearest, problems_of, raise_problems
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.text import control_character, shorten, shown
 
@@ -36,7 +28,7 @@ MAX_ARMS: Final = 1_000
 MAX_SEEDS: Final = 1_000
 MAX_RUNS: Final = 10_000
 _DEVICES: Final = r"(?i:(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)))"
-"""What Windows takes for a device, whatever its suffix."""
+"""Names that Windows reserves for devices, with any suffix."""
 
 
 def _matching(pattern: str, allowed: str) -> AfterValidator:
@@ -49,7 +41,7 @@ def _matching(pattern: str, allowed: str) -> AfterValidator:
 
 
 def _plain_text(text: str) -> str:
-    """Neither a terminal nor a figure can show control characters, and the one obeys them."""
+    # A figure cannot show control characters, and a terminal would obey them.
     if control_character(text):
         raise PydanticCustomError("text", "a text without control characters")
     return text
@@ -77,42 +69,23 @@ Text = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+class Claim(Frozen):
+    """A hypothesis about the difference between two arms, which are selected by their settings.
 
-
-class Claim(_Frozen):
-    """A hypothesis as a contrast between two arms.
-
-    Attributes:
-        that: The hypothesis in words.
-        arm: Settings that pick the arms claimed to differ; a list picks any of its values. Of
-            several arms, the mean counts.
-        versus: Settings that pick the arms they are compared with.
-        versus_sweep: The sweep of those arms, where it is another one.
-        metric: A metric of a finished run, see `metrics.METRICS`.
-        expect: Whether `arm` is expected above, below or level with `versus`.
-        margin: The smallest difference that matters, in the metric's own unit.
+    A list selects any of its values. If several arms match, their mean is used.
     """
 
-    that: Text
+    that: Text  # the hypothesis in words
     arm: Settings
     versus: Settings
-    versus_sweep: SweepId | None = None
+    versus_sweep: SweepId | None = None  # if `versus` is in another sweep
     metric: Annotated[str, _matching("|".join(METRICS), ", ".join(METRICS))] = ACCURACY
-    expect: Literal["higher", "lower", "equal"]
-    margin: Annotated[float, Field(ge=0)]
+    expect: Literal["higher", "lower", "equal"]  # `arm`, compared with `versus`
+    margin: Annotated[float, Field(ge=0)]  # the smallest difference that matters
 
 
-class Figure(_Frozen):
-    """The sweep's figure.
-
-    Attributes:
-        kind: One of `report.figures.kinds.KINDS`.
-        x: A swept setting, where the kind asks for one.
-        y: Another one, where the kind asks for two.
-        file: Where it is written, in the folder of figures.
-    """
+class Figure(Frozen):
+    """The sweep's figure: one of `report.figures.kinds.KINDS`, with swept settings as its axes."""
 
     kind: Line
     x: str | None = None
@@ -120,33 +93,20 @@ class Figure(_Frozen):
     file: FileName
 
 
-class Combine(_Frozen):
-    """Arms that finished sweeps choose.
-
-    Attributes:
-        sources: Ids of the sweeps whose runs are combined (`from` in YAML).
-        top: How many combinations are taken, best predicted first.
-        max_params: The most parameters that one of them may have; None for any number.
-    """
+class Combine(Frozen):
+    """How finished sweeps choose arms: the `top` combinations with the best predictions."""
 
     sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1, max_length=100)]
     top: Annotated[int, Field(ge=1, le=100)] = 3
     max_params: Annotated[int, Field(ge=1, le=10**12)] | None = None
 
 
-class Sweep(_Frozen):
-    """A sweep as its file states it. Exactly one of `grid`, `arms` and `combine` makes its arms.
+class Sweep(Frozen):
+    """The content of a sweep's file; its arms come from one of `grid`, `arms` and `combine`.
 
-    A combination whose arms are chosen carries both `combine` and the `arms` that came of it.
-    Validated with the context `{"figures": AXES}`, its figure is checked too: by kind, the axes
-    that a drawing needs.
-
-    Attributes:
-        id: `sweep` in YAML.
-        listed: `arms` in YAML: the settings of one arm after the other.
-
-    Raises:
-        pydantic.ValidationError: For anything that could not be trained, in any of its arms.
+    A combination has both `combine` and `arms` once its arms are chosen. The context
+    `{"figures": AXES}` makes the validation check the figure too: it has the axes of every kind.
+    It is a `ValidationError` if one of the arms cannot be trained.
     """
 
     id: Annotated[SweepId, Field(alias="sweep")]
@@ -159,15 +119,15 @@ class Sweep(_Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
     claims: Annotated[tuple[Claim, ...], Field(max_length=100)] = ()
     figure: Figure | None = None
-    _arms: tuple[Arm, ...] = PrivateAttr(())
+    _arms: tuple[Arm, ...] = pydantic.PrivateAttr(())
 
-    @model_validator(mode="after")
-    def _trainable(self, info: ValidationInfo) -> Self:
+    @pydantic.model_validator(mode="after")
+    def _trainable(self, info: pydantic.ValidationInfo) -> Self:
         problems = [*problems_of_settings(("fixed",), self.fixed), *self._problems_of_swept()]
         if len(set(self.seeds)) < len(self.seeds):
             text = f"found {shown(self.seeds)}, allowed: each seed once"
             problems.insert(0, Problem(("seeds",), text))
-        # Combinations are judged only when every value is right by itself: one mistake, one line.
+        # Arms are built only if every single value is right, so that one mistake is reported once.
         if not problems:
             self._arms = tuple(self._build(problems))
         if not problems and not self.pending:
@@ -178,34 +138,30 @@ class Sweep(_Frozen):
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """In order: the grid's product with its last axis fastest, or the list."""
+        """The arms of the list, or of the grid, whose last axis varies fastest."""
         return self._arms
 
     @property
     def swept(self) -> tuple[str, ...]:
-        """The settings that differ between arms by intent, in the file's order."""
-        keys = [*self.grid, *(key for arm in self.listed for key in arm if key not in LABELS)]
+        """The settings that the file varies between arms, in the order of the file."""
+        keys = [*self.grid, *(key for arm in self.listed for key in without_labels(arm))]
         return tuple(dict.fromkeys(keys))
 
     @property
     def pending(self) -> bool:
-        """Whether the arms are still to be chosen by the sweeps that this one combines."""
+        """Whether the sweep is a combination whose arms are not chosen yet."""
         return self.combine is not None and not self.listed
 
     def definition(self) -> dict[str, Any]:
-        """What its file would say, without what is at its default."""
+        """The content of a file for this sweep, without default values."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     def changed(self, **values: object) -> "Sweep":
-        """The same sweep with other values by their YAML keys.
-
-        Raises:
-            pydantic.ValidationError: As for any sweep.
-        """
+        """A copy with other values, by their YAML keys; it is validated like any sweep."""
         return Sweep.model_validate(self.model_dump(by_alias=True) | values)
 
     def _build(self, problems: list[Problem]) -> Iterator[Arm]:
-        """Every arm, or what is wrong with it."""
+        """Yield every valid arm, and add the problems of the others to `problems`."""
         seen: dict[RunConfig, str] = {}
         names: set[str] = set()
         where = "arms" if self.listed else "grid"
@@ -214,10 +170,8 @@ class Sweep(_Frozen):
             try:
                 config = run_config({**self.fixed, **overrides})
             except ValidationError as error:
-                problems += [
-                    Problem((where,), f"{values}: {p.path[0]}: {p.text}")
-                    for p in problems_of(error, RunConfig)
-                ]
+                found = problems_of(error, RunConfig)
+                problems += [Problem((where,), f"{values}: {p.path[0]}: {p.text}") for p in found]
                 continue
             place = (where, index) if self.listed else (where,)
             if config in seen:
@@ -230,8 +184,7 @@ class Sweep(_Frozen):
 
     def _combinations(self) -> Iterator[tuple[str | None, Settings, float | None]]:
         for arm in self.listed:
-            overrides = {key: value for key, value in arm.items() if key not in LABELS}
-            yield arm.get("name"), overrides, arm.get("predicted")
+            yield arm.get("name"), without_labels(arm), arm.get("predicted")
         if self.grid:
             for values in itertools.product(*self.grid.values()):
                 yield None, dict(zip(self.grid, values, strict=True)), None
@@ -251,13 +204,12 @@ class Sweep(_Frozen):
         problems = []
         for key, levels in self.grid.items():
             for index, level in enumerate(levels):
-                # A wrong key is one problem; a wrong value is one at its own level.
+                # A wrong key is reported once, a wrong value at its own place.
                 place = ("grid", key, index) if key in SETTINGS else ("grid", key)
                 found_here = problems_of_settings((), {key: level})
                 problems += [Problem((*place, *p.path[1:]), p.text) for p in found_here]
         for index, arm in enumerate(self.listed):
-            settings = {key: value for key, value in arm.items() if key not in LABELS}
-            problems += problems_of_settings(("arms", index), settings)
+            problems += problems_of_settings(("arms", index), without_labels(arm))
             problems += problems_of_labels(("arms", index), arm)
         for key in set(self.fixed) & set(self.swept):
             problems.append(Problem(("fixed", key), "is also swept; keep it in one place"))
@@ -277,7 +229,7 @@ class Sweep(_Frozen):
         ]
 
     def problems_of_figure(self, kinds: Mapping[str, tuple[str, ...]] | None) -> list[Problem]:
-        """What is wrong with the figure, if the kinds that there are, and their axes, are known."""
+        """The problems of the figure; `kinds` has the axes of every kind, if these are known."""
         if self.figure is None or kinds is None:
             return []
         kind = self.figure.kind

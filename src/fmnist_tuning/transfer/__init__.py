@@ -1,1 +1,1 @@
-"""Whole studies as files: out of one store, into another, two halves into one."""
+"""Whole studies as files: export, import, and merging two parts of a study."""

@@ -1,8 +1,9 @@
-"""From a store to the entries of a file, and from a file into a store."""
+"""Export: from a store to the entries of a file. Import: from such entries into a store."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -22,11 +23,9 @@ from fmnist_tuning.transfer.entries import Entry, Logged, RunEntry, SweepEntry
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A study as entries.
+    """A study as entries, and lines that tell a person what is left out.
 
-    Attributes:
-        entries: Every sweep, and the finished run of every fingerprint that ended last.
-        left_out: Lines for a person on what the entries do not hold.
+    If several finished runs have the same fingerprint, the one that ended last is exported.
     """
 
     entries: tuple[Entry, ...]
@@ -38,26 +37,21 @@ class Exported:
 
 
 def export_study(study: Study) -> Exported:
-    """Read everything that `results`, `plot` and `journal` read, in bulk.
+    """Read everything that `results`, `plot` and `journal` need.
 
-    Finished runs that this version of fmnist would not reuse, because their settings or their
-    fingerprint are not of its making, are no part of any result and are left out.
+    This version of fmnist does not reuse finished runs whose settings or fingerprint differ from
+    those that it would write. No result uses such runs, so they are left out.
 
     Raises:
-        ExchangeError: When there is no finished run, or a sweep's definition cannot be exported.
-        TrackingError: When the store fails, or a sweep's definition cannot be read.
+        ExchangeError: If there is no finished run, or a sweep's definition cannot be exported.
+        TrackingError: If the store fails, or a sweep's definition cannot be read.
     """
     sweeps = study.sweeps()
-    finished = study.finished_runs()
-    histories = _histories(study, [*finished.values()])
-    runs: list[RunEntry] = []
-    foreign: list[str] = []
-    for run in finished.values():
-        found = _run_entry(run, histories.get(run.run_id, ()))
-        if isinstance(found, RunEntry):
-            runs.append(found)
-        else:
-            foreign.append(f"{shown(run.name)}: {found}")
+    finished = study.finished_runs().values()
+    histories = _histories(study, finished)
+    found = [(run.name, _run_entry(run, histories.get(run.run_id, ()))) for run in finished]
+    runs = [entry for _, entry in found if isinstance(entry, RunEntry)]
+    foreign = [f"{shown(name)}: {reason}" for name, reason in found if isinstance(reason, str)]
     if not runs:
         raise ExchangeError(
             f"there is no finished run in the study {study.name}; `fmnist run` trains some"
@@ -72,46 +66,18 @@ def export_study(study: Study) -> Exported:
     return Exported((*map(_sweep_entry, sweeps), *runs), tuple(left_out))
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What came of an import.
+def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None = None) -> str:
+    """Add the missing runs and sweeps to a study; create the study and its store if needed.
 
-    Attributes:
-        study: Where it went.
-        runs: How many runs the study did not have.
-        runs_there: How many it had.
-        sweeps: How many sweeps it did not have.
-        sweeps_extended: How many got more seeds.
-        sweeps_there: How many it had just so.
-    """
+    If both have a run, the study keeps its own. A sweep that both have may differ only in its
+    seeds, and gets the seeds of both: two machines may have trained some of them each.
 
-    study: Study
-    runs: int
-    runs_there: int
-    sweeps: int
-    sweeps_extended: int
-    sweeps_there: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.study.name} in {self.study.place}: {self.runs} runs added, {self.runs_there} "
-            f"were there; {self.sweeps} sweeps added, {self.sweeps_extended} got more seeds, "
-            f"{self.sweeps_there} were there"
-        )
-
-
-def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None = None) -> Imported:
-    """Add to a study what it lacks; the study and its store are made where they are missing.
-
-    A run that the study has finished stays as it is. A sweep that both have must be the same but
-    for its seeds, of which the union is taken: each of two machines may have trained some of them.
-
-    Every contradiction is found before anything is written. Killed half-way and run again, it
-    goes on with what is left: a run counts only once all of it is there.
+    Nothing is written if there is a contradiction. If an import is killed, it can be run again:
+    incomplete runs do not count. Returns a line that tells people what was added.
 
     Raises:
-        ExchangeError: Naming every sweep of the file that contradicts one of the study.
-        TrackingError: When the store fails.
+        ExchangeError: If sweeps of the file contradict those of the study; names all of them.
+        TrackingError: If the store fails.
     """
     study = Study.find(name, tracking_uri)
     finished = study.finished_runs() if study else {}
@@ -121,11 +87,11 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     study = study or Study.open(name, tracking_uri)
     tracker = Tracker(study)
     tracker.clear_imports()
-    # Runs first: a sweep whose runs are still to come would read as one that lacks them.
+    # Runs come first: a sweep without its runs would look unfinished.
     runs = [entry for entry in entries if isinstance(entry, RunEntry)]
     for run in runs:
-        if there := finished.get(run.fingerprint):
-            tracker.add_sweeps(there, run.sweeps)
+        if own := finished.get(run.fingerprint):
+            tracker.add_sweeps(own, run.sweeps)
         else:
             _write_run(tracker, run)
     added = [entry for entry in theirs if entry.definition.id not in present]
@@ -135,18 +101,15 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
         tracker.import_sweep(sweep.definition, tags=tags, status=sweep.status, **times)
     for tracked, definition in redefined:
         tracker.redefine(tracked.run_id, definition)
-    runs_there = sum(run.fingerprint in finished for run in runs)
-    return Imported(
-        study=study,
-        runs=len(runs) - runs_there,
-        runs_there=runs_there,
-        sweeps=len(added),
-        sweeps_extended=len(redefined),
-        sweeps_there=len(theirs) - len(added) - len(redefined),
+    there = sum(run.fingerprint in finished for run in runs)
+    return (
+        f"{study.name} in {study.place}: {len(runs) - there} runs added, {there} were there; "
+        f"{len(added)} sweeps added, {len(redefined)} got more seeds, "
+        f"{len(theirs) - len(added) - len(redefined)} were there"
     )
 
 
-def _histories(study: Study, runs: Sequence[TrackedRun]) -> Mapping[str, tuple[Logged, ...]]:
+def _histories(study: Study, runs: Iterable[TrackedRun]) -> Mapping[str, tuple[Logged, ...]]:
     having: dict[str, list[str]] = {}
     for run in runs:
         for metric in filter(file_entries.is_metric_name, run.metrics):
@@ -173,14 +136,12 @@ def _run_entry(run: TrackedRun, history: Sequence[Logged]) -> RunEntry | str:
     try:
         return RunEntry.model_validate(
             {
+                **_common(run),
                 "name": run.name,
                 "fingerprint": run.fingerprint,
                 "sweeps": run.sweeps,
                 "config": config,
                 "data": run.tags.get(records.DATA, ""),
-                "tags": _portable(run.tags),
-                "started": round(run.started * 1000),
-                "ended": round(run.ended * 1000),
                 "history": tuple(logged.model_dump() for logged in history),
             }
         )
@@ -192,12 +153,10 @@ def _sweep_entry(sweep: TrackedSweep) -> SweepEntry:
     try:
         return SweepEntry.model_validate(
             {
+                **_common(sweep),
                 "definition": sweep.definition.get(),
                 "data": sweep.data_digest,
-                "tags": _portable(sweep.tags),
-                "started": round(sweep.started * 1000),
-                "ended": round(sweep.ended * 1000),
-                # Nobody who reads the file can know of a sweep under way how it will end.
+                # A reader of the file cannot know how a running sweep will end.
                 "status": "KILLED" if sweep.status == "RUNNING" else sweep.status,
             }
         )
@@ -208,28 +167,24 @@ def _sweep_entry(sweep: TrackedSweep) -> SweepEntry:
         ) from None
 
 
-def _portable(tags: Mapping[str, str]) -> dict[str, str]:
-    return {tag: value for tag, value in tags.items() if file_entries.is_portable(tag)}
+def _common(tracked: TrackedRun | TrackedSweep) -> dict[str, Any]:
+    return {
+        "tags": {tag: text for tag, text in tracked.tags.items() if file_entries.is_portable(tag)},
+        "started": round(tracked.started * 1000),
+        "ended": round(tracked.ended * 1000),
+    }
 
 
 def _write_run(tracker: Tracker, run: RunEntry) -> None:
-    own = {
-        records.FINGERPRINT: run.fingerprint,
-        records.SWEEPS: ", ".join(run.sweeps),
-        records.DATA: run.data,
-    }
-    tracker.import_run(
-        run.name,
-        tags={**run.tags, **own},
-        params=run.config.params(),
-        history=(
-            (metric, value, logged.at, logged.step)
-            for logged in run.history
-            for metric, value in logged.values.items()  # noqa: PD011  no frame
-        ),
-        started=run.started,
-        ended=run.ended,
+    own = {records.FINGERPRINT: run.fingerprint, records.SWEEPS: ", ".join(run.sweeps)}
+    tags, params = {**run.tags, **own, records.DATA: run.data}, run.config.params()
+    history = (
+        (metric, value, logged.at, logged.step)
+        for logged in run.history
+        for metric, value in logged.values.items()  # noqa: PD011  no frame
     )
+    times = {"started": run.started, "ended": run.ended}
+    tracker.import_run(run.name, tags=tags, params=params, history=history, **times)
 
 
 def _redefined(
@@ -238,16 +193,12 @@ def _redefined(
     """The sweeps of the study that get more seeds, with their new definitions."""
     redefined, problems = [], []
     for entry in entries:
-        tracked = present.get(entry.definition.id)
-        if tracked is None:
-            continue
-        try:
-            merged = _merged(tracked, entry)
-        except _Contradiction as contradiction:
-            problems.append(f"{tracked.sweep}: {contradiction}")
-            continue
-        if merged is not None:
-            redefined.append((tracked, merged))
+        if tracked := present.get(entry.definition.id):
+            try:
+                if merged := _merged(tracked, entry):
+                    redefined.append((tracked, merged))
+            except _Contradiction as contradiction:
+                problems.append(f"{tracked.sweep}: {contradiction}")
     if problems:
         raise ExchangeError(
             "the file contradicts the study, nothing was imported; --experiment names another "
@@ -256,12 +207,12 @@ def _redefined(
     return redefined
 
 
-class _Contradiction(Exception):  # noqa: N818  two definitions, neither of them an error
+class _Contradiction(Exception):  # noqa: N818  neither of the two definitions is an error
     pass
 
 
 def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
-    """The sweep with the seeds of both, or None where the study has all of them."""
+    """The sweep with the seeds of both, or None if the study has all of them."""
     mine, theirs = tracked.definition.parsed, entry.definition
     if mine is None:
         raise _Contradiction(
@@ -290,5 +241,5 @@ def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
 
 
 def _text(sweep: Sweep, key: str) -> str:
-    # As text, for the order of a grid's axes and values is the order of its arms, and 1 is not 1.0.
+    # Texts are compared: the order of a grid decides the order of its arms, and 1 is not 1.0.
     return json.dumps(sweep.model_dump(mode="json", include={key}))

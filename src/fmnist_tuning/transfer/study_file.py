@@ -1,7 +1,7 @@
-"""A study's file: gzipped JSON Lines, a header and then an entry a line. Pure but for `read_file`.
+"""A study's file: gzipped JSON Lines, a header and then one entry in each line.
 
-The same entries make the same bytes: sweeps by id, then runs by name and fingerprint, each with its
-keys in a fixed order; gzip's own header holds neither time nor name.
+The same entries make the same bytes: sweeps are sorted by id, runs by name and fingerprint, keys
+have a fixed order, and gzip's own header has no time and no name.
 """
 
 import gzip
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fmnist_tuning.errors import ExchangeError
-from fmnist_tuning.sweeps.problems import Problem, problems_of
+from fmnist_tuning.sweeps.problems import Frozen, Problem, problems_of
 from fmnist_tuning.sweeps.runs import TRAINING_SEMANTICS
 from fmnist_tuning.text import printable, shown
 from fmnist_tuning.transfer.entries import Entry, RunEntry, SweepEntry
@@ -34,10 +34,8 @@ _DAMAGED: Final = "damaged or cut short; copy or export it again"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class Header(BaseModel):
-    """The first line: what the file is, and how much is to follow."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class Header(Frozen):
+    """The first line: what the file is, and how many entries follow."""
 
     format: Literal["fmnist-study"] = FORMAT
     version: Literal[1] = VERSION
@@ -47,16 +45,12 @@ class Header(BaseModel):
 
 
 def pack_study(entries: Iterable[Entry]) -> bytes:
-    """Entries as a file, whatever order they come in."""
+    """The bytes of a file with these entries, in whatever order they come."""
     entries = list(entries)
-    sweeps = sorted(
-        (entry for entry in entries if isinstance(entry, SweepEntry)),
-        key=lambda entry: entry.definition.id,
-    )
-    runs = sorted(
-        (entry for entry in entries if isinstance(entry, RunEntry)),
-        key=lambda entry: (entry.name, entry.fingerprint),
-    )
+    sweeps = [entry for entry in entries if isinstance(entry, SweepEntry)]
+    runs = [entry for entry in entries if isinstance(entry, RunEntry)]
+    sweeps.sort(key=lambda entry: entry.definition.id)
+    runs.sort(key=lambda entry: (entry.name, entry.fingerprint))
     header = Header(sweeps=len(sweeps), runs=len(runs))
     packed = io.BytesIO()
     # GzipFile's header is the same on every Python; that of `gzip.compress` is not.
@@ -71,11 +65,7 @@ def pack_study(entries: Iterable[Entry]) -> bytes:
 
 
 def read_file(path: Path) -> list[Entry]:
-    """Every entry of a file, each of them checked.
-
-    Raises:
-        ExchangeError: When it cannot be read, is damaged, or is not what `pack_study` makes.
-    """
+    """Read and check every entry of a file; raises `ExchangeError` if it is not as exported."""
     try:
         with path.open("rb") as file:
             return unpack_study(file, str(path))
@@ -84,15 +74,7 @@ def read_file(path: Path) -> list[Entry]:
 
 
 def unpack_study(packed: IO[bytes], place: str) -> list[Entry]:
-    """The entries of a file's bytes, which are unpacked a line at a time.
-
-    Args:
-        packed: Open for reading.
-        place: Its name, for messages.
-
-    Raises:
-        ExchangeError: When they are damaged, or not what `pack_study` makes.
-    """
+    """Read and check the entries of an open file; raises `ExchangeError` that names `place`."""
     try:
         return _entries(_lines(packed))
     except _FormatError as error:
@@ -104,7 +86,7 @@ class _FormatError(Exception):
 
 
 def _lines(packed: IO[bytes]) -> Iterator[bytes]:
-    """Unpacked lines; no more than one of them is in memory."""
+    """Unpacked lines, one at a time: the whole may be too large for the memory."""
     left = MAX_BYTES
     try:
         with gzip.GzipFile(fileobj=packed, mode="rb") as file:
@@ -131,8 +113,8 @@ def _entries(lines: Iterator[bytes]) -> list[Entry]:
         if len(found) == header.sweeps + header.runs:
             raise _FormatError(f"line {number}: more than the {len(found)} entries announced")
         entry = _entry(line, number)
-        key = entry.fingerprint if isinstance(entry, RunEntry) else entry.definition.id
-        key = f"the {entry.kind} {key}"
+        own = entry.fingerprint if isinstance(entry, RunEntry) else entry.definition.id
+        key = f"the {entry.kind} {own}"
         if key in seen:
             raise _FormatError(f"line {number}: {key} is there already (line {seen[key]})")
         seen[key] = number
@@ -186,13 +168,12 @@ def _validated(model: type[_Model], line: bytes, number: int) -> _Model:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
-        problems = problems_of(error, model)
-        texts = [_described(problem) for problem in problems[:_SHOWN_PROBLEMS]]
+        texts = map(_described, problems_of(error, model)[:_SHOWN_PROBLEMS])
         raise _FormatError(f"line {number}: {'; '.join(texts)}") from None
 
 
 def _described(problem: Problem) -> str:
-    """A problem in one short line, in which the file's own keys are harmless too."""
+    """A problem in one short line; the keys of the file in it may hold control characters."""
     text = printable(str(problem)).replace("\n", "\\n")
     if len(text) > _SHOWN_CHARACTERS:
         return f"{text[: _SHOWN_CHARACTERS // 2]} ... {text[-_SHOWN_CHARACTERS // 2 :]}"
@@ -200,11 +181,10 @@ def _described(problem: Problem) -> str:
 
 
 def _json(line: bytes) -> Any:
-    """A line as plain values, held to what pydantic's parser is lenient about."""
+    """A line as plain values; refuses NaN and repeated keys, which pydantic's parser accepts."""
     try:
-        return json.loads(
-            line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        text = line.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise _FormatError("not JSON in UTF-8") from None
 
