@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from fmnist_tuning import options
+from fmnist_tuning import DEFAULT_STUDY, options
 from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDataError
-from fmnist_tuning.options import DEFAULT_STUDY, say
+from fmnist_tuning.options import say
 from fmnist_tuning.study_commands import (
     champion,
     export,

@@ -8,7 +8,6 @@ import typer
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.text import printable
 
-DEFAULT_STUDY = "fashion_mnist_cnn_tuning"
 _MAX_JOBS = 256
 
 Configs = Annotated[

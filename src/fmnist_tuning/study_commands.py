@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from fmnist_tuning import options
+from fmnist_tuning import DEFAULT_STUDY, options
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.options import DEFAULT_STUDY, say
+from fmnist_tuning.options import say
 
 
 def results(

@@ -19,13 +19,12 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.store import records, uris
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
 from fmnist_tuning.store.uris import public, resolve, translated
 from fmnist_tuning.sweeps.sweep import Sweep
-
-DEFAULT_STUDY: Final = "fashion_mnist_cnn_tuning"
 
 # MLflow can show an experiment in two ways; this one has the curves of trainings.
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}

@@ -124,9 +124,10 @@ def artifact_location(uri: str, name: str) -> str | None:
     return (place.absolute().parent / "mlruns" / folder).as_uri()
 
 
-def public(uri: str) -> str:
-    """A store's URI without its password, to be shown."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+def public(text: str) -> str:
+    """A text without the passwords of the addresses in it, to be shown."""
+    # A number before a slash is a port. Passwords may hold any sign but a space.
+    return re.sub(r"(://[^/\s:@]*):(?!\d+/)\S*@", r"\1:***@", text)
 
 
 def check_name(name: str) -> None:
@@ -190,6 +191,6 @@ def translated(uri: str) -> Iterator[None]:
     except _FAILURES as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
         raise TrackingError(
-            f"the tracking store {public(uri)} failed: {lines[0][:300]} (choose another with "
-            "--tracking-uri)"
+            f"the tracking store {public(uri)} failed: {public(lines[0])[:300]} (choose another "
+            "with --tracking-uri)"
         ) from error
