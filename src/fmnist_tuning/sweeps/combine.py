@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.metrics import ACCURACY
 from fmnist_tuning.sweeps.arms import run_config
-from fmnist_tuning.sweeps.finished import FinishedRun, PlannedRun, parameter_count
+from fmnist_tuning.sweeps.finished import FinishedRun
+from fmnist_tuning.sweeps.runs import PlannedRun, parameter_count
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 
