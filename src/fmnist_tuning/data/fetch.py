@@ -74,8 +74,8 @@ def _fetch_into(scratch: Path, say: Say, dataset: type[Any] | None, apt: str | N
     lines = [
         "Fashion-MNIST could not be fetched:",
         *failures,
-        "By hand: put these four files, plain or with .gz, into ./data or a folder that "
-        "--data-dir names:",
+        "To add them by hand, put these four files, plain or as .gz, into ./data or the "
+        "folder of --data-dir:",
         *(f"  {name}" for name in PUBLISHED),
         f"On Debian or Ubuntu, `sudo apt install {PACKAGE}` puts them into {DEBIAN_FOLDER}, where "
         "fmnist looks too.",

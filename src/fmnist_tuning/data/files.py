@@ -115,7 +115,7 @@ def verify(folder: Path) -> DataFiles:
             if (folder / name).exists():
                 raise DataError(f"{folder / name} is not a file; put the file of that name there")
             raise DataError(
-                f"{folder / name}(.gz) is missing, though others of the four files are there; "
+                f"{folder / name}(.gz) is missing, but others of the four files are there; "
                 "`fmnist data --fetch` gets them all"
             )
         content = _read(path)
@@ -133,7 +133,7 @@ def verify(folder: Path) -> DataFiles:
         if len(images) != len(labels):
             raise DataError(
                 f"{folder}: found {len(images):,} {kind} images but {len(labels):,} labels, "
-                "allowed: as many of one as of the other"
+                "allowed: the same number of both"
             )
         if not len(images):
             raise DataError(f"{folder}: found no {kind} images, allowed: at least one")
@@ -161,7 +161,7 @@ def _expected_checksums(folder: Path) -> dict[str, str]:
         return {name: own[name].lower() for name in PUBLISHED}
     except (OSError, ValueError, KeyError) as error:
         reason = {
-            KeyError: f"nothing about {error}",
+            KeyError: f"no line for {error}",
             UnicodeDecodeError: "not a text in UTF-8",
             ValueError: "lines without a checksum and a name",
         }.get(type(error), str(error))
@@ -178,7 +178,7 @@ def _read(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); {_FETCH_AGAIN}") from None
     if len(content) > _MAX_BYTES:
-        raise DataError(f"{path} holds too much; allowed: at most {_MAX_BYTES:,} bytes")
+        raise DataError(f"{path} is too large; allowed: at most {_MAX_BYTES:,} bytes")
     return content
 
 
@@ -195,7 +195,7 @@ def _array(path: Path, name: str, content: bytes) -> NDArray[np.uint8]:
     expected = header + int(np.prod(shape, dtype=object))
     if len(content) != expected:
         raise DataError(
-            f"{path} is damaged: {len(content):,} bytes where its header announces {expected:,}; "
+            f"{path} is damaged: it has {len(content):,} bytes, its header says {expected:,}; "
             f"{_FETCH_AGAIN}"
         )
     if dimensions == 1 and max(content[header:], default=0) >= len(CLASS_NAMES):

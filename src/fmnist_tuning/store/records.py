@@ -104,7 +104,7 @@ class Definition:
         if self.parsed is None:
             raise TrackingError(
                 f"the study's definition of {shorten(self.sweep)} cannot be read: {self.problem}; "
-                "`fmnist run` on its file mends it, or delete its run in MLflow"
+                "`fmnist run` on its file repairs it, or delete its run in MLflow"
             )
         return self.parsed
 

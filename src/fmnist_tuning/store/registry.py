@@ -73,8 +73,8 @@ class Registry:
         found = records.content_digest(content)
         if run.tags.get(records.WEIGHTS_DIGEST, found) != found:
             raise WeightsError(
-                f"{WEIGHTS} of the run {run.run_id} is not what its training left there: its "
-                "SHA-256 is another; train the run's sweep again with `fmnist run ... --force`"
+                f"{WEIGHTS} of the run {run.run_id} is not the file that its training wrote: the "
+                "SHA-256 differs; train the run's sweep again with `fmnist run ... --force`"
             )
         return content
 
@@ -98,7 +98,7 @@ class Registry:
         content = self.weights(run)
         if content is None:
             raise WeightsError(
-                f"the champion's run {run.run_id} has lost its {WEIGHTS}; `fmnist champion` "
+                f"the champion's run {run.run_id} has no {WEIGHTS} any more; `fmnist champion` "
                 "registers another"
             )
         return Champion(str(found.version), run, content)

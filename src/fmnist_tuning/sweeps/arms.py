@@ -67,7 +67,7 @@ def problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Prob
         text = f"found {shown(name)}, allowed: a text of 1 to {MAX_NAME} printable characters"
         problems.append(Problem((*place, "name"), text))
     if type(predicted) not in {int, float} or not abs(predicted) < math.inf:
-        text = f"found {shown(predicted)}, allowed: a number, which a combination predicted"
+        text = f"found {shown(predicted)}, allowed: a number"
         problems.append(Problem((*place, "predicted"), text))
     return problems
 

@@ -47,7 +47,7 @@ def unfinished_sources(
     for source in sources:
         lacking = [run.name for run in runs[source.id] if run.fingerprint not in finished]
         if source.pending:
-            lines.append(f"{sweep.id}: combines {source.id}, itself not decided yet")
+            lines.append(f"{sweep.id}: combines {source.id}, whose arms are not chosen yet")
         elif lacking:
             named = ", ".join(lacking[:_NAMED]) + (", ..." if len(lacking) > _NAMED else "")
             lines.append(

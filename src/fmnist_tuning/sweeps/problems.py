@@ -104,7 +104,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
             keys = _keys_at(model, path[:-1])
             return f"unknown key{nearest(str(detail['loc'][-1]), keys)}"
         case "missing":
-            return "missing, and needed"
+            return "this key is required"
         case "too_long" | "string_too_long":
             unit = "characters" if detail["type"] == "string_too_long" else "entries"
             return f"found {len(value):,} {unit}, allowed: at most {detail['ctx']['max_length']:,}"

@@ -104,7 +104,7 @@ def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
             if path.is_dir():
                 inside = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
                 if not inside:
-                    problems.append(f"{path}: a folder without a .yaml file")
+                    problems.append(f"{path}: this folder has no .yaml file")
                 files += inside
             elif path.exists():
                 files.append(path)
@@ -128,7 +128,7 @@ def _read(path: Path) -> str:
             raise YamlError(f"longer than {MAX_BYTES:,} bytes; a sweep fits into a page")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise YamlError("not a text in UTF-8; save it as one") from None
+        raise YamlError("not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise YamlError(f"cannot be read: {error.strerror}") from None
 

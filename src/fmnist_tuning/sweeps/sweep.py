@@ -212,14 +212,14 @@ class Sweep(Frozen):
             problems += problems_of_settings(("arms", index), without_labels(arm))
             problems += problems_of_labels(("arms", index), arm)
         for key in set(self.fixed) & set(self.swept):
-            problems.append(Problem(("fixed", key), "is also swept; keep it in one place"))
+            problems.append(Problem(("fixed", key), "the sweep varies it too; keep it in one place"))
         return list(dict.fromkeys(problems))
 
     def _problems_of_claims(self) -> list[Problem]:
         return [
             Problem(
                 ("claims", index, side),
-                f"found {shown(selector)}, which is no arm of this sweep; allowed: "
+                f"found {shown(selector)}, which matches no arm of this sweep; allowed: "
                 + ", ".join(arm.label for arm in self.arms[:8]),
             )
             for index, claim in enumerate(self.claims)

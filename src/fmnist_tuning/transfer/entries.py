@@ -142,7 +142,7 @@ Tags = Annotated[
 Values = Annotated[
     dict[str, Value],
     Field(min_length=1, max_length=1_000),
-    _sorted_names(is_metric_name, "a plain word that is no setting"),
+    _sorted_names(is_metric_name, "a plain word that is not a setting"),
 ]
 
 
@@ -175,7 +175,7 @@ class SweepEntry(Frozen):
     def _readable(self) -> Self:
         problems = []
         if self.definition.pending:
-            problems.append(Problem(("definition", "arms"), "missing, and needed"))
+            problems.append(Problem(("definition", "arms"), "this key is required"))
         for index, arm in enumerate(self.definition.listed):
             predicted = arm.get("predicted")
             number = isinstance(predicted, (int, float)) and not isinstance(predicted, bool)

@@ -163,7 +163,7 @@ def _sweep_entry(sweep: TrackedSweep) -> SweepEntry:
     except ValidationError as error:
         raise ExchangeError(
             f"the study's definition of {shown(sweep.sweep)} cannot be exported "
-            f"({problems_of(error, SweepEntry)[0]}); `fmnist run` on its file mends it"
+            f"({problems_of(error, SweepEntry)[0]}); `fmnist run` on its file repairs it"
         ) from None
 
 
@@ -216,7 +216,7 @@ def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
     mine, theirs = tracked.definition.parsed, entry.definition
     if mine is None:
         raise _Contradiction(
-            "the study's definition cannot be read; `fmnist run` on its file mends it"
+            "the study's definition cannot be read; `fmnist run` on its file repairs it"
         )
     if tracked.data_digest != entry.data:
         raise _Contradiction(

@@ -145,7 +145,7 @@ def _header(line: bytes) -> Header:
     header = _validated(Header, line, 1)
     if header.semantics != TRAINING_SEMANTICS:
         raise _FormatError(
-            f"line 1: its runs were trained by semantics {header.semantics}, in which the same "
+            f"line 1: its runs were trained by semantics {header.semantics}, where the same "
             f"settings meant something else; allowed: {TRAINING_SEMANTICS}, this fmnist's"
         )
     return header
@@ -192,9 +192,9 @@ def _json(line: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _FormatError("a key stands twice in one object")
+        raise _FormatError("a key appears twice in one object")
     return found
 
 
 def _refuse_constant(constant: str) -> Any:
-    raise _FormatError(f"found {constant}, which JSON has no word for")
+    raise _FormatError(f"found {constant}, which is not JSON")
