@@ -1,4 +1,4 @@
-"""The best of a study: its networks scored again, drawn, and the best one registered in MLflow."""
+"""The best networks of a study: scored again, drawn, and the best one registered in MLflow."""
 
 import math
 import re
@@ -29,30 +29,22 @@ _EXAMPLES = 4
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """An arm that reached the end of a study, by the network of its first seed.
+    """One of a study's best arms, and the network of its first seed.
 
-    The first, because a network that is taken for its score on the test set scores worse anywhere
-    else.
-
-    Attributes:
-        sweep: That it is an arm of.
-        name: The letter that a combination gives it, or its place; part of file names.
-        arm: Its settings.
-        run: The training.
-        config: The run's settings, its seed among them.
-        champion: Whether its arm has the best mean.
+    The first seed is used, because a network that is chosen by its test score scores worse on
+    other images.
     """
 
     sweep: str
-    name: str
+    name: str  # the letter that a combination gives it, or its place; part of file names
     arm: Arm
     run: TrackedRun
-    config: RunConfig
-    champion: bool
+    config: RunConfig  # the run's settings, with its seed
+    champion: bool  # its arm has the best mean
 
     @property
     def metric(self) -> str:
-        """The accuracy that its images gave: of the test set, where that was kept apart."""
+        """The name of its accuracy: on the test set, if the run used other images to validate."""
         return "test_accuracy" if self.config.validation == "holdout" else ACCURACY
 
     @property
@@ -67,59 +59,43 @@ class Finalist:
 
 
 def finalists(results: StudyResults) -> list[Finalist]:
-    """The arms of the combination that the best arm is of, or that arm alone; the best first."""
+    """All arms of the best arm's combination, or just the best arm; the best comes first."""
     frames, best = winner(results.sweeps)
-    combined = frames.sweep.combine is not None
     runs = {run.run_id: run for run in results.runs}
     found = []
-    for place, arm in enumerate(frames.arms):
-        if combined or arm == best:
-            first = frames.arm(arm.label).iloc[0]
-            letter = arm.name if re.fullmatch("[A-Z]", arm.name or "") else None
-            found.append(
-                Finalist(
-                    sweep=frames.sweep.id,
-                    name=letter or f"arm{place + 1}",
-                    arm=arm,
-                    run=runs[first["run_id"]],
-                    config=arm.config.model_copy(update={"seed": int(first["seed"])}),
-                    champion=arm == best,
-                )
-            )
+    for place, arm in enumerate(frames.arms, 1):
+        if frames.sweep.combine is None and arm != best:
+            continue
+        first = frames.arm(arm.label).iloc[0]
+        name = arm.name if arm.name and re.fullmatch("[A-Z]", arm.name) else f"arm{place}"
+        config = arm.config.model_copy(update={"seed": int(first["seed"])})
+        run = runs[first["run_id"]]
+        found.append(Finalist(frames.sweep.id, name, arm, run, config, champion=arm == best))
     return sorted(found, key=lambda finalist: not finalist.champion)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What became of a finalist.
+    """A finalist's scores and figures."""
 
-    Attributes:
-        accuracy: Of its network, scored again; None where the store lacks its weights.
-        logged: What its run logged.
-        version: Under which it is registered, if it is the champion.
-        figures: File names and contents.
-    """
-
-    accuracy: float | None
-    logged: float
-    version: str | None
-    figures: Mapping[str, bytes]
+    accuracy: float | None  # scored again; None if the store does not have its weights
+    logged: float  # the accuracy that its run logged
+    version: str | None  # of the registered model, if it is the champion
+    figures: Mapping[str, bytes]  # contents by file name
 
 
 def evaluate_finalists(
     results: StudyResults, files: DataFiles, weights: Path | None = None
 ) -> Iterator[tuple[Finalist, Evaluation]]:
-    """Score every finalist again and draw it, the champion first, which is registered too.
+    """Score and draw every finalist of a whole study, the champion first, and register that one.
 
-    Args:
-        results: The whole study.
-        files: The images that it was trained on.
-        weights: A file with the network that the champion's training left, where the store may
-            lack it; it is kept there then.
+    If the store does not have the champion's network, the file `weights` may have it; it is then
+    kept in the store.
 
     Raises:
-        DataError: When the images are others than those of the study.
-        WeightsError: When the champion's network is missing, or any is damaged or another run's.
+        DataError: When the images are not those of the study.
+        WeightsError: When the champion's network is missing, or a network is damaged or another
+            run's.
         TrackingError: When the store fails, or a run has no accuracy.
     """
     last = finalists(results)
@@ -140,7 +116,7 @@ def _evaluate(
     results: StudyResults,
     registry: Registry,
     data: FashionMnist,
-    weights: Path | None = None,
+    weights: Path | None,
 ) -> Evaluation:
     run = finalist.run
     logged = run.metrics.get(finalist.metric, math.nan)
@@ -174,26 +150,25 @@ def _evaluate(
 
 def _brought(path: Path, finalist: Finalist) -> bytes:
     content = read_whole(path)
+    found = content_digest(content)
     recorded = finalist.run.tags.get(WEIGHTS_DIGEST, "nothing")
-    if content_digest(content) != recorded:
+    if found != recorded:
         raise WeightsError(
             f"{path}: not the {WEIGHTS} that the training of {finalist.title} left: its SHA-256 is "
-            f"{content_digest(content)[:12]}..., and the run's tag {WEIGHTS_DIGEST} says "
-            f"{recorded[:12]}...; bring the artefact from the store that the study was run in"
+            f"{found[:12]}..., and the run's tag {WEIGHTS_DIGEST} says {recorded[:12]}...; bring "
+            "the artefact from the store that the study was run in"
         )
     return content
 
 
 def _score(finalist: Finalist, classifier: Classifier, data: FashionMnist) -> Scores:
     torch.set_num_threads(1)  # as in training: sums depend on how they are divided among threads
-    images = select_images(data, finalist.config.seed, **finalist.config.arguments("images"))
+    config = finalist.config
+    images = select_images(data, config.seed, **config.arguments("images"))
     judge = images.test or images.validation
     pixels = judge.images[:, 0].numpy()
-    return Scores(
-        images=pixels,
-        labels=judge.labels.numpy(),
-        probabilities=classify(classifier, pixels, finalist.config.precision),
-    )
+    probabilities = classify(classifier, pixels, config.precision)
+    return Scores(pixels, judge.labels.numpy(), probabilities)
 
 
 def _figures(finalist: Finalist, scores: Scores) -> dict[str, bytes]:

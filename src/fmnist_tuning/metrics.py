@@ -7,74 +7,63 @@ mean cross-entropies in nats per image, wherever a program reads them.
 import math
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, Final, Literal
 
 Unit = Literal["percent", "points", "loss", "count", "seconds", "epochs"]
 
 _MINUTE: Final = 60
+_DIGITS: Final[dict[Unit, str]] = {
+    "percent": ".2f",
+    "points": ".2f",
+    "loss": ".4f",
+    "count": ",.0f",
+    "seconds": ".1f",
+    "epochs": ".2f",
+}
+_SUFFIXES: Final[dict[Unit, str]] = {"percent": " %", "points": " points", "epochs": " epochs"}
+_AXIS_UNITS: Final[dict[Unit, str]] = {"percent": "%", "seconds": "s", "loss": "nats", "count": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A row of the table.
+    """A row of the table."""
 
-    Attributes:
-        name: As MLflow has it.
-        label: For people, as it stands in the middle of a sentence.
-        unit: What its values are: accuracies are fractions, shown in percent.
-        better: Which direction is an improvement; None where neither is.
-        exact: The same for every seed: one run tells all.
-        column: Its heading in the terminal's tables; None where they leave it out.
-    """
-
-    name: str
-    label: str
-    unit: Unit
-    better: Literal["higher", "lower"] | None = None
-    exact: bool = False
-    column: str | None = None
+    name: str  # as MLflow has it
+    label: str  # for people, as it stands in the middle of a sentence
+    unit: Unit  # of its values; accuracies are fractions, shown in percent
+    better: Literal["higher", "lower"] | None = None  # None where neither is an improvement
+    exact: bool = False  # the same for every seed, so one run is enough
+    column: str | None = None  # its heading in the terminal's tables; None leaves it out
 
     def format(self, value: float) -> str:
         """A value with its unit: `92.21 %`, `0.2700`, `421,834`, `5.1 min`."""
-        if math.isnan(value):
-            return "unknown"
-        return f"{self.number(value)}{self._suffix(value)}"
+        return "unknown" if math.isnan(value) else f"{self.number(value)}{self._suffix(value)}"
 
     def format_difference(self, value: float) -> str:
-        """A signed difference: `+0.31 points`, for percentages are not subtracted in percent."""
+        """A signed difference: `+0.31 points`. Two percentages differ by points, not by percent."""
         suffix = " points" if self.unit == "percent" else self._suffix(value)
         return f"{self.signed(value)}{suffix}"
 
     def signed(self, value: float, beside: float | None = None) -> str:
-        """A signed difference without its unit, which is that of the value beside it."""
+        """A signed difference without its unit, as `number` gives it."""
         return f"{'−' if value < 0 else '+'}{self.number(abs(value), beside)}"
 
     def number(self, value: float, beside: float | None = None) -> str:
         """A value in the unit shown, without naming it.
 
-        Args:
-            value: As it was measured.
-            beside: The value whose unit is named: seconds turn into minutes by its size.
+        Long times are shown in minutes. If the value stands next to another one whose unit is
+        named, that one (`beside`) decides whether a time is long.
         """
-        match self.unit:
-            case "percent" | "points":
-                return f"{value * 100:.2f}"
-            case "loss":
-                return f"{value:.4f}"
-            case "count":
-                return f"{value:,.0f}"
-            case "epochs":
-                return f"{value:.2f}"
-            case "seconds":
-                named = abs(value if beside is None else beside)
-                return f"{value / _MINUTE:.1f}" if named >= _MINUTE else f"{value:.1f}"
+        shown = self.on_axis(value)
+        if self.unit == "seconds" and abs(value if beside is None else beside) >= _MINUTE:
+            shown /= _MINUTE
+        return f"{shown:{_DIGITS[self.unit]}}"
 
     @property
     def axis_label(self) -> str:
         """For an axis whose values are `on_axis`: `validation accuracy, %`."""
-        unit = {"percent": "%", "seconds": "s", "loss": "nats", "count": ""}.get(
-            self.unit, self.unit
-        )
+        unit = _AXIS_UNITS.get(self.unit, self.unit)
         return f"{self.label}, {unit}" if unit else self.label
 
     def on_axis(self, value: float) -> float:
@@ -82,17 +71,9 @@ class Metric:
         return value * 100 if self.unit in {"percent", "points"} else value
 
     def _suffix(self, value: float) -> str:
-        match self.unit:
-            case "percent":
-                return " %"
-            case "points":
-                return " points"
-            case "epochs":
-                return " epochs"
-            case "seconds":
-                return " min" if abs(value) >= _MINUTE else " s"
-            case _:
-                return ""
+        if self.unit == "seconds":
+            return " min" if abs(value) >= _MINUTE else " s"
+        return _SUFFIXES.get(self.unit, "")
 
 
 def _row(
@@ -100,47 +81,31 @@ def _row(
     unit: Unit,
     better: Literal["higher", "lower"] | None = None,
     *,
-    exact: bool = False,
-    column: str | None = None,
-    place: int = 99,
-    default: Any = MISSING,
+    place: int = 99,  # in lists for people; new rows come last
+    default: Any = MISSING,  # None for metrics that not every run measures
+    **more: Any,
 ) -> Any:
-    """A field that is a row of the table.
-
-    Args:
-        label: And the others as in `Metric`.
-        unit: The same.
-        better: The same.
-        exact: The same.
-        column: The same.
-        place: Where it stands in lists for people; a new one stands last.
-        default: None, for what not every run measures.
-    """
-    row = {"row": (label, unit, better, exact, column), "place": place}
-    return field(default=default, metadata=row)
+    """A field that is a row of the table."""
+    row = partial(Metric, label=label, unit=unit, better=better, **more)
+    return field(default=default, metadata={"row": row, "place": place})
 
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
     """What one epoch of training measured.
 
-    Attributes:
-        epoch: Counted from 1; MLflow's step.
-        train_loss: Mean over the epoch's images, in training mode, while the weights change.
-        train_accuracy: The same way: with dropout active, as journals usually report it.
-        val_loss: After the epoch, in evaluation mode, on every validation image.
-        val_accuracy: The same way.
-        epoch_seconds: Training and validation together.
-        images_per_second: Training images over the seconds spent training on them.
+    Train loss and accuracy are means over the epoch's images in training mode: dropout is active
+    and the weights still change, as journals usually report it. Validation loss and accuracy are
+    measured after the epoch, in evaluation mode, on every validation image.
     """
 
-    epoch: int
+    epoch: int  # counted from 1; MLflow's step
     train_loss: float = _row("train loss", "loss", "lower")
     train_accuracy: float = _row("train accuracy", "percent", "higher")
     val_loss: float = _row("validation loss", "loss", "lower")
     val_accuracy: float = _row("validation accuracy", "percent", "higher")
-    epoch_seconds: float = _row("time of an epoch", "seconds", "lower")
-    images_per_second: float = _row("training images a second", "count", "higher")
+    epoch_seconds: float = _row("time of an epoch", "seconds", "lower")  # training and validation
+    images_per_second: float = _row("training images a second", "count", "higher")  # training only
 
     def metrics(self) -> dict[str, float]:
         """The measured values by metric name, without the epoch."""
@@ -149,43 +114,34 @@ class EpochMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What a finished run is judged by.
+    """What a finished run is judged by."""
 
-    Attributes:
-        final_train_loss: Once more after the last epoch, in evaluation mode, on every training
-            image. Dropout makes the epoch's own training figures too low, so that only this one
-            may be compared with validation: the overfitting gap is their difference.
-        final_train_accuracy: The same way.
-        final_val_loss: The last epoch's.
-        final_val_accuracy: The last epoch's.
-        best_val_accuracy: The highest of all epochs; flatters every run, so no verdict uses it.
-        best_epoch: The first epoch that reached it.
-        total_params: Trainable parameters.
-        train_seconds: Wall time of all epochs, start-up left out.
-        epochs_to_80: Epochs, whole and part, until the accuracy on the last 3,200 or so images
-            trained on (in training mode) reached 80 %; None where it never did. Validation once
-            an epoch is too coarse a clock for it: most runs pass 80 % within the first.
-        test_loss: On the test set, once, at the end; only with `validation: holdout`.
-        test_accuracy: The same way.
-    """
-
+    # Measured once more after the last epoch, in evaluation mode, on every training image. Dropout
+    # makes the epoch's own training accuracy too low; only these can be compared with validation.
     final_train_loss: float = _row("train loss", "loss", "lower", column="train loss", place=3)
     final_train_accuracy: float = _row(
         "train accuracy", "percent", "higher", column="train acc %", place=1
     )
+    # The last epoch's.
     final_val_loss: float = _row("validation loss", "loss", "lower", column="val loss", place=4)
     final_val_accuracy: float = _row(
         "validation accuracy", "percent", "higher", column="val acc %", place=2
     )
+    # The highest of all epochs, and the first epoch that reached it. It flatters every run, so no
+    # verdict uses it.
     best_val_accuracy: float = _row(
         "best epoch's validation accuracy", "percent", "higher", place=5
     )
     best_epoch: int = _row("best epoch", "count", place=6)
     total_params: int = _row("number of parameters", "count", "lower", exact=True, place=12)
-    train_seconds: float = _row("training time", "seconds", "lower", place=11)
+    train_seconds: float = _row("training time", "seconds", "lower", place=11)  # no start-up
+    # Epochs, whole and part, until the accuracy in training mode on the last 3,200 or so images
+    # reached 80 %; None where it never did. Most runs pass 80 % within the first epoch, so
+    # validation once an epoch is too coarse to tell them apart.
     epochs_to_80: float | None = _row(
         "time to 80 % train accuracy", "epochs", "lower", place=10, default=None
     )
+    # On the test set, once, at the end; only with `validation: holdout`.
     test_loss: float | None = _row("test loss", "loss", "lower", place=8, default=None)
     test_accuracy: float | None = _row("test accuracy", "percent", "higher", place=7, default=None)
 
@@ -196,13 +152,9 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DerivedMetrics:
-    """What follows from a finished run's metrics, and is not logged.
+    """What follows from a finished run's metrics, and is not logged."""
 
-    Attributes:
-        overfitting_gap: `final_train_accuracy` minus `final_val_accuracy`, both measured after the
-            last epoch in evaluation mode.
-    """
-
+    # `final_train_accuracy` minus `final_val_accuracy`.
     overfitting_gap: float = _row(
         "overfitting gap", "points", "lower", column="gap, points", place=9
     )
@@ -212,7 +164,7 @@ def _rows(*records: type[Any]) -> Iterator[tuple[int, Metric]]:
     for record in records:
         for row in fields(record):
             if "row" in row.metadata:
-                yield row.metadata["place"], Metric(row.name, *row.metadata["row"])
+                yield row.metadata["place"], row.metadata["row"](row.name)
 
 
 ACCURACY: Final = "final_val_accuracy"

@@ -1,4 +1,4 @@
-"""The champion's word on images: files, or numbers of the test set."""
+"""What the champion says about images: files, or numbers of the test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,36 +17,24 @@ from fmnist_tuning.sweeps.settings import RunConfig
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image to be named.
+    """An image to be classified."""
 
-    Attributes:
-        name: The file, or `test image 7`.
-        pixels: (28, 28) uint8, bright on black.
-        truth: What it is, where that is known.
-    """
-
-    name: str
-    pixels: NDArray[np.uint8]
-    truth: str | None = None
+    name: str  # the file, or `test image 7`
+    pixels: NDArray[np.uint8]  # (28, 28), bright on black
+    truth: str | None = None  # its true class, if that is known
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a network takes an image for.
-
-    Attributes:
-        image: Its name.
-        probabilities: By class, the likeliest first.
-        truth: What it is, where that is known.
-    """
+    """What a network says about an image."""
 
     image: str
-    probabilities: dict[str, float]
+    probabilities: dict[str, float]  # by class, the highest first
     truth: str | None
 
     @property
     def garment(self) -> str:
-        """The likeliest class."""
+        """The most probable class."""
         return next(iter(self.probabilities))
 
     def as_json(self) -> dict[str, Any]:
@@ -61,15 +49,14 @@ class Answer:
 
 
 def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Picture]:
-    """Files by their names, test images by their numbers (a file of that name goes first).
+    """Read files by their names and test images by their numbers.
 
-    Args:
-        names: As the user wrote them.
-        data_dir: Where the test images are, as `data.find` takes it; asked for numbers only.
+    If there is a file whose name is a number, it is read. The test images are read from `data_dir`,
+    but only if they are needed.
 
     Raises:
-        PictureError: For a file that is no picture, and a number that is no test image's.
-        DataError: When the test images cannot be had.
+        PictureError: For a file that is no picture, and for a number without a test image.
+        DataError: When the test images are missing or damaged.
     """
     numbers = {name for name in names if name.isdecimal() and not _exists(name)}
     files = find(data_dir) if numbers else None
@@ -77,7 +64,7 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Pict
     def picture(name: str) -> Picture:
         if files is None or name not in numbers:
             return Picture(name, read_picture(Path(name)))
-        # Python refuses to read numbers of thousands of digits.
+        # Python refuses to convert numbers with thousands of digits.
         number, count = int(name[:9]), len(files.test_labels)
         if len(name) > 9 or number >= count:  # noqa: PLR2004
             raise PictureError(
@@ -90,10 +77,10 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Pict
 
 
 def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]:
-    """Name the garments on one image or more, in float32.
+    """Name the garments on one or more images, in float32.
 
     Raises:
-        TrackingError: When the champion's run is not one of fmnist's.
+        TrackingError: When fmnist did not train the champion's run.
         WeightsError: When its weights are damaged.
     """
     from fmnist_tuning.training.classifier import classify, unpack_weights  # noqa: PLC0415  brings torch
@@ -115,7 +102,7 @@ def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]
 def _exists(name: str) -> bool:
     try:
         return Path(name).exists()
-    except OSError:  # longer than a file's name may be
+    except OSError:  # the name is too long for a file
         return False
 
 

@@ -1,7 +1,8 @@
-"""What a person sees of results: labelled facts, tables, and text that a terminal may print."""
+"""How results are printed: labelled facts, tables, and text that is safe on a terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
@@ -30,12 +31,12 @@ _HOUR = 3600
 
 
 def escape(text: str) -> str:
-    """A text from outside as rich may print it: no markup, and nothing that a terminal obeys."""
+    """A text from outside that rich can print: no markup, and no terminal control characters."""
     return without_markup(printable(text))
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console on stdout or stderr, wide enough for our tables where nobody set a width."""
+    """A console on stdout or stderr; without a terminal, it is wide enough for our tables."""
     made = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=False)
     if not made.is_terminal:
         made.width = _WIDTH_OFF_TERMINAL
@@ -43,13 +44,13 @@ def console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def facts(out: Console, lines: Mapping[str, str]) -> None:
-    """Print labelled lines, one a fact, never broken."""
+    """Print a labelled line for each fact, without line breaks inside."""
     for label, text in lines.items():
         out.print(f"[bold]{label:<7}[/bold] {escape(text)}", soft_wrap=True)
 
 
 def print_plan(out: Console, plan: Plan, workers: int) -> None:
-    """Print every run of a plan in order, and what they add up to."""
+    """Print every run of a plan in order, and their totals."""
     table = _table("#", "sweep", "arm", "seed", "params", "", "about", right=(0, 3, 4, 6))
     for number, row in enumerate(plan.rows, 1):
         what = {"train": "train", "reuse": "reuse", "share": "same as"}[row.action]
@@ -82,11 +83,9 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
 def _totals(plan: Plan, workers: int) -> str:
     runs = len(plan.rows) + plan.pending_runs
     trainings = len(plan.trainings) + plan.pending_runs
-    counts = {
-        kind: sum(row.action == action for row in plan.rows)
-        for kind, action in (("reused from the study", "reuse"), ("shared", "share"))
-    }
-    parts = [f"{count} {kind}" for kind, count in counts.items() if count]
+    counts: Counter[str] = Counter(row.action for row in plan.rows)
+    kinds = (("reuse", "reused from the study"), ("share", "shared"))
+    parts = [f"{counts[action]} {kind}" for action, kind in kinds if counts[action]]
     text = f"{runs} runs make {trainings} trainings" + (f" ({', '.join(parts)})" if parts else "")
     if seconds := plan.seconds(workers):
         beside = f", and {plan.pending_runs} more to be decided" if plan.pending else ""
@@ -99,31 +98,26 @@ def _totals(plan: Plan, workers: int) -> str:
 def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepFrames]) -> None:
     """Print a table for each sweep of a plan that was run, and what failed.
 
-    Args:
-        out: Where.
-        results: Of the plan.
-        every: All of the study's sweeps by id, as they are in the store.
+    `every` are all of the study's sweeps by id.
     """
     for sweep in results.sweeps:
         if sweep in results.blocked:
-            text = f"{sweep}: not run: {results.blocked[sweep]}"
-            out.print(escape(text), soft_wrap=True)
+            reason = results.blocked[sweep]
+            out.print(escape(f"{sweep}: not run: {reason}"), soft_wrap=True)
         if sweep in results.finished:
             out.print(arms_table(every[sweep], every))
         for run, reason in results.failed:
             if run.sweep == sweep:
-                text = f"{run.name}: FAILED: {reason}"
-                out.print(escape(text), style="red", soft_wrap=True)
+                out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
 
 
 _COLUMNS: Final = {metric.column: metric for metric in METRICS.values() if metric.column}
 
 
 def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
-    """A row an arm: the mean over its n seeds, and ± the standard deviation where n > 1.
+    """A row for each arm: the mean over its n seeds, and ± the standard deviation if n > 1.
 
-    The best validation accuracy is marked with a star, and what the data cannot tell from it with
-    a tilde.
+    A star marks the best validation accuracy. A tilde marks arms that may be just as good.
     """
     table = _table("", "arm", "n", *_COLUMNS, "params", "time", right=range(2, 10))
     table.title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
@@ -146,26 +140,23 @@ def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
 def print_study(
     out: Console, sweeps: Mapping[str, SweepFrames], every: Mapping[str, SweepFrames]
 ) -> None:
-    """Print each sweep's table, and the verdicts on its claims.
+    """Print each sweep's table and the verdicts on its claims.
 
-    Args:
-        out: Where.
-        sweeps: Those to print, by id.
-        every: All of the study's, which claims may compare with.
+    `every` are all of the study's sweeps by id, because claims may compare with any of them.
     """
     for frames in sweeps.values():
         if frames.arms:
             out.print(arms_table(frames, every))
         for claim, verdict in judge_claims(frames, every):
-            text = f"{claim.that}: {outcome(claim, verdict)}"
-            out.print(Padding(escape(text), (0, 0, 0, 2)))
+            text = escape(f"{claim.that}: {outcome(claim, verdict)}")
+            out.print(Padding(text, (0, 0, 0, 2)))
         if frames.missing:
             out.print(escape(frames.lacking), style="yellow")
         out.print()
 
 
 def print_finalist(out: Console, finalist: "Finalist", evaluation: "Evaluation") -> None:
-    """Print who it is, and whether its network still gives what its run logged."""
+    """Print a finalist's name, and whether its network still has the accuracy that was logged."""
     role = "champion" if finalist.champion else "finalist"
     out.print(f"[bold]{role}[/bold] {escape(finalist.title)}", soft_wrap=True)
     if evaluation.accuracy is None:
@@ -182,7 +173,7 @@ def print_finalist(out: Console, finalist: "Finalist", evaluation: "Evaluation")
 
 
 def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
-    """Print a row an image: the likeliest garment and the next, and what it is if that is known."""
+    """Print a row for each image: the two most probable garments, and the truth if it is known."""
     known = any(answer.truth for answer in answers)
     columns = ("image", "garment", "probability", "next", "", *(("truth",) if known else ()))
     table = _table(*columns, right=(2, 4))
@@ -214,12 +205,12 @@ def _spread(metric: Metric, found: Summary) -> str:
     return f"{metric.number(found.mean)} ± {metric.number(found.deviation, found.mean)}"
 
 
-def _table(*columns: str, right: Iterable[int]) -> Table:
+def _table(*columns: str, right: Sequence[int]) -> Table:
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_style="bold"
     )
     for index, column in enumerate(columns):
-        if index in tuple(right):
+        if index in right:
             table.add_column(column, justify="right", no_wrap=True)
         else:
             table.add_column(column, overflow="fold")

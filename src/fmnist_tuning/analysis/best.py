@@ -1,4 +1,4 @@
-"""Which arm is the best: of a sweep, of a study, and what the data cannot tell from it."""
+"""Which arm is the best, of a sweep or of a study, and which arms may be just as good."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,32 +10,26 @@ from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 
 Place = tuple[SweepFrames, Arm]
-"""An arm, and the sweep that it is of."""
+"""An arm, and the sweep that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An arm's place in a sweep.
+    """An arm's place in a sweep."""
 
-    Attributes:
-        best: Its mean is the best one.
-        tied: It cannot be told apart from the best (the best arm itself left out).
-    """
-
-    best: bool
-    tied: bool
+    best: bool  # it has the best mean
+    tied: bool  # it is not the best arm, but cannot be told apart from it
 
 
 def ranked(frames: SweepFrames, metric: str = ACCURACY) -> list[Arm]:
     """The arms that have a metric, the best mean first; equal ones in the sweep's order."""
     sign = -1 if METRICS[metric].better == "lower" else 1
-    means = {
-        arm.label: fmean(values.values())
+    found = [
+        (-sign * fmean(values.values()), arm)
         for arm in frames.arms
         if (values := frames.by_seed([arm], metric))
-    }
-    found = [arm for arm in frames.arms if arm.label in means]
-    return sorted(found, key=lambda arm: -sign * means[arm.label])
+    ]
+    return [arm for _, arm in sorted(found, key=lambda pair: pair[0])]
 
 
 def highest(places: Iterable[Place]) -> Place | None:
@@ -48,12 +42,9 @@ def highest(places: Iterable[Place]) -> Place | None:
 
 
 def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
-    """The arm to take home, by mean validation accuracy, and the sweep that it is of.
+    """The arm with the best mean validation accuracy; one sweep at least has a finished run.
 
-    Where there are combinations, only their arms stand: fresh seeds judged them.
-
-    Args:
-        sweeps: With at least one finished run among them.
+    If there are combinations, only their arms are compared, because fresh seeds judged them.
     """
     finished = [frames for frames in sweeps.values() if frames.arms]
     combined = [frames for frames in finished if frames.sweep.combine is not None]
@@ -65,10 +56,10 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
 def standings(
     frames: SweepFrames, metric: str, others: Mapping[str, SweepFrames]
 ) -> dict[str, Standing]:
-    """Which arm has the best mean, and which ones the data cannot tell from it; by arm label.
+    """Which arm has the best mean, and which arms the data cannot tell from it; by arm label.
 
-    Every other arm is compared with the best, see `told_apart`. The best is chosen by the same
-    data, which flatters it: an arm that is told apart from it may be better than it looks.
+    Every other arm is compared with the best, see `told_apart`. The same data chose the best, which
+    flatters it: an arm that is told apart from it may be better than it looks.
     """
     arms = ranked(frames, metric)
     if not arms:

@@ -1,4 +1,4 @@
-"""Differences between groups of runs: how large, how certain, and what to call them.
+"""Differences between groups of runs: how large they are, and how certain.
 
 The methods, their assumptions and their error rates by simulation are in docs/statistics.md.
 """
@@ -22,37 +22,29 @@ Side = tuple[frozenset[RunConfig], frozenset[int]]
 """A group of runs: the settings of its arms, and its seeds."""
 
 Question = tuple[str, frozenset[Side]]
-"""What a contrast is about, whichever side comes first: a metric and two groups."""
+"""What a contrast is about: a metric and two groups, in either order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
     """The difference between two groups of runs, the first minus the second.
 
-    Attributes:
-        difference: Of the means, in the metric's own unit.
-        low: Lower end of the 95 % interval; NaN where the spread is unknown.
-        high: Its upper end.
-        p: Two-sided probability of a difference as large by chance alone; NaN like the interval.
-        seeds: Of the smaller group.
-        deviation: Standard deviation of a single pair's difference, from which the number of
-            seeds that an answer needs is judged; NaN like the interval.
-        method: How the interval was made.
-        question: What it answers, by which it is known again; None where nobody asks.
+    `low` and `high` are the ends of the 95 % interval. They, `p` and `deviation` are NaN where the
+    spread is unknown.
     """
 
-    difference: float
+    difference: float  # of the means, in the metric's own unit
     low: float
     high: float
-    p: float
-    seeds: int
-    deviation: float
+    p: float  # the two-sided probability of a difference this large by chance alone
+    seeds: int  # of the smaller group
+    deviation: float  # standard deviation of one pair's difference; see `verdicts.seeds_needed`
     method: Method
-    question: Question | None = None
+    question: Question | None = None  # what it answers, so that it is recognised when asked again
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % t interval of the mean; (NaN, NaN) for a single value, whose spread is unknown."""
+    """The 95 % t interval of the mean; (NaN, NaN) for fewer than two values."""
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:  # noqa: PLR2004
         return math.nan, math.nan
@@ -67,17 +59,12 @@ def contrast(
     exact: bool = False,
     question: Question | None = None,
 ) -> Contrast:
-    """Compare two groups of runs.
+    """Compare two groups of runs, given as a metric by seed (or the mean of several arms by seed).
 
-    Groups with the same seeds are compared pair by pair (paired t): runs that share a seed share
-    their batches and, where layers agree, their initial weights. Others by Welch's t, which
-    assumes neither pairs nor equal spreads.
-
-    Args:
-        first: A metric by seed; a value may be the mean of several arms.
-        second: The same for the group compared with.
-        exact: The metric is the same for every seed.
-        question: What the contrast answers.
+    If both groups have the same seeds, they are compared pair by pair (paired t), because runs with
+    one seed share their batches and, where layers agree, their initial weights. Otherwise Welch's
+    t compares them, which assumes neither pairs nor equal spreads. A metric that is `exact` is
+    the same for every seed.
 
     Raises:
         ValueError: When a group is empty.
@@ -103,8 +90,8 @@ def contrast(
         method = "Welch t"
         deviation, error, freedom = _welch(one, other)
     if not error > 0:
-        # Values on a grid, such as counts of 10,000 images, can agree by chance; that no spread
-        # was seen does not say that there is none.
+        # Accuracies are counts of images, so several of them can be equal by chance. That no
+        # spread was seen does not mean that there is none.
         return unknown
     half = t_quantile(freedom) * error
     p = float(2 * special.stdtr(freedom, -abs(difference) / error))
@@ -113,7 +100,7 @@ def contrast(
 
 
 def _welch(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Of two samples: the deviation of a pair's difference, the means' error, its freedom."""
+    """The deviation of a pair's difference, the standard error, and the degrees of freedom."""
     variances = float(one.var(ddof=1)), float(other.var(ddof=1))
     shares = variances[0] / len(one), variances[1] / len(other)
     # Welch-Satterthwaite.
@@ -126,7 +113,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment, which bounds the chance of any false finding in the family.
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
-    Statistics 6 (1979). NaN stays NaN, and counts among the tests all the same.
+    Statistics 6 (1979). NaN stays NaN, but counts as one of the tests.
     """
     order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
     adjusted = [math.nan] * len(p_values)
@@ -141,5 +128,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @cache
 def t_quantile(freedom: float) -> float:
-    """Student's t, of which 95 % lie within plus and minus this."""
+    """95 % of Student's t distribution lie between minus and plus this value."""
     return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))

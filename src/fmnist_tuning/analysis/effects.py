@@ -1,6 +1,7 @@
 """Main effects and interactions of a sweep over a grid, and what else its arms change."""
 
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 from fmnist_tuning.analysis.contrasts import Contrast, contrast
@@ -12,20 +13,17 @@ from fmnist_tuning.analysis.verdicts import compare
 class Effect:
     """A main effect or an interaction of a factorial sweep.
 
-    Attributes:
-        name: `dropout_rate: 0.5 − 0.3`, or `dropout_rate × use_batch_norm`.
-        contrast: A main effect is the difference of two levels, averaged over the other factors; an
-            interaction, how much the first factor's effect differs between the second's levels.
-        interaction: Which of the two it is.
+    A main effect is the difference between two levels, averaged over the other factors. An
+    interaction says how much the first factor's effect differs between the second's levels.
     """
 
-    name: str
+    name: str  # `dropout_rate: 0.5 − 0.3`, or `dropout_rate × use_batch_norm`
     contrast: Contrast
     interaction: bool = False
 
 
 def factorial_effects(frames: SweepFrames, metric: str) -> list[Effect]:
-    """Main effects and two-way interactions of a sweep over a full grid, with their intervals.
+    """Main effects and two-way interactions of a sweep over a full grid.
 
     Each level is compared with its factor's first. Empty unless the grid has two factors or more
     and every arm has finished runs. See Montgomery, Design and Analysis of Experiments, chapter 5.
@@ -39,10 +37,8 @@ def factorial_effects(frames: SweepFrames, metric: str) -> list[Effect]:
             found = compare(frames, {factor: level}, {factor: reference}, metric)
             if found is not None:
                 effects.append(Effect(f"{factor}: {level} − {reference}", found))
-    factors = list(grid)
-    for index, one in enumerate(factors):
-        for two in factors[index + 1 :]:
-            effects += _interactions(frames, metric, (one, grid[one]), (two, grid[two]))
+    for one, two in combinations(grid.items(), 2):
+        effects += _interactions(frames, metric, one, two)
     return effects
 
 
@@ -50,32 +46,31 @@ def _interactions(
     frames: SweepFrames, metric: str, one: tuple[str, list[Any]], two: tuple[str, list[Any]]
 ) -> list[Effect]:
     effects = []
-    for level in one[1][1:]:
-        for other in two[1][1:]:
-            # Both diagonals of the 2 x 2 table; twice their difference is the interaction.
-            arms = frames.sweep.arms
-            cells = [
-                [a for a in arms if a.matches({one[0]: first, two[0]: second})]
-                for first in (one[1][0], level)
-                for second in (two[1][0], other)
-            ]
-            values = [frames.by_seed(cell, metric) for cell in cells]
-            same = {seed: values[3].get(seed, 0) + values[0].get(seed, 0) for seed in values[3]}
-            cross = {seed: values[1].get(seed, 0) + values[2].get(seed, 0) for seed in values[1]}
-            if any(set(v) != set(values[0]) for v in values) or not values[0]:
-                continue
-            name = f"{one[0]} × {two[0]}"
-            if len(one[1]) > 2 or len(two[1]) > 2:  # noqa: PLR2004
-                name += f" ({level}, {other})"
-            effects.append(Effect(name, contrast(same, cross), interaction=True))
+    (factor, (reference, *levels)), (second, (baseline, *others)) = one, two
+    for level, other in product(levels, others):
+        cells = [
+            [a for a in frames.sweep.arms if a.matches({factor: first, second: then})]
+            for first in (reference, level)
+            for then in (baseline, other)
+        ]
+        values = [frames.by_seed(cell, metric) for cell in cells]
+        if any(set(v) != set(values[0]) for v in values) or not values[0]:
+            continue
+        # The interaction is the difference between the diagonals of the 2 x 2 table.
+        same = {seed: values[3][seed] + values[0][seed] for seed in values[3]}
+        cross = {seed: values[1][seed] + values[2][seed] for seed in values[1]}
+        name = f"{factor} × {second}"
+        if len(levels) > 1 or len(others) > 1:
+            name += f" ({level}, {other})"
+        effects.append(Effect(name, contrast(same, cross), interaction=True))
     return effects
 
 
 def confounds(frames: SweepFrames) -> list[str]:
-    """What else an arm changes than the setting that it names, in words.
+    """A sentence for each thing that the arms change beside the swept settings.
 
-    The number of parameters follows from several settings: a sweep over pooling or depth is a sweep
-    over size too, and its differences cannot be laid at one factor's door.
+    The number of parameters depends on several settings. So a sweep over pooling or depth changes
+    the size too, and a difference between its arms may come from either.
     """
     if not len(frames.runs) or "total_params" not in frames.runs:
         return []
@@ -84,7 +79,7 @@ def confounds(frames: SweepFrames) -> list[str]:
     }
     low, high = min(params, key=params.__getitem__), max(params, key=params.__getitem__)
     ratio = params[high] / params[low]
-    if ratio < 1.1:  # noqa: PLR2004  batch norm's own few parameters are no other size
+    if ratio < 1.1:  # noqa: PLR2004  the few parameters of batch norm do not count as a size
         return []
     swept = " and ".join(
         key

@@ -19,19 +19,16 @@ CONVERGED: Final = 0.8
 class SweepFrames:
     """What a study knows of one sweep.
 
-    Attributes:
-        sweep: As it was last run, its arms chosen.
-        runs: A row a finished run: `arm` (the label), `seed`, `run_id`, every setting and every
-            metric by name, `overfitting_gap`, and `val_epochs_to_80`, the first epoch that ended
-            with a validation accuracy of 80 % (NaN where none did). In the order of arms and seeds.
-        curves: A row a value: `arm`, `seed`, `epoch`, `metric`, `value`.
-        missing: The names of its runs that are not finished.
+    `runs` has a row for each finished run, in the order of arms and seeds: `arm` (the label),
+    `seed`, `run_id`, every setting and metric by name, `overfitting_gap`, and `val_epochs_to_80`,
+    the first epoch that ended with a validation accuracy of 80 % (NaN where none did). `curves` has
+    a row for each value: `arm`, `seed`, `epoch`, `metric`, `value`.
     """
 
-    sweep: Sweep
+    sweep: Sweep  # as it was last run; a combination's arms are chosen
     runs: pd.DataFrame
     curves: pd.DataFrame
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # names of the runs that are not finished
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -57,7 +54,7 @@ class SweepFrames:
     def by_seed(self, arms: Iterable[Arm], metric: str) -> dict[int, float]:
         """A metric by seed: the mean over the arms, for the seeds that all of them have finished.
 
-        Values that were not measured, and losses beyond all numbers, are left out.
+        Values that were not measured or are infinite are left out.
         """
         labels = [arm.label for arm in arms]
         if metric not in self.runs:
@@ -82,11 +79,8 @@ def build_frames(
 ) -> SweepFrames:
     """Put a sweep's runs into frames.
 
-    Args:
-        sweep: The sweep.
-        finished: Arm, seed, MLflow run id and metrics of each finished run.
-        curves: `run_id`, `epoch`, `metric`, `value` of at least those runs.
-        missing: Names of runs that are not finished.
+    `finished` has each finished run's arm, seed, MLflow run id and metrics; `curves` has the
+    columns `run_id`, `epoch`, `metric`, `value`, and may have rows of other runs too.
     """
     rows = []
     for arm, seed, run_id, metrics in finished:
@@ -111,19 +105,11 @@ def no_curves() -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A metric of one arm over its seeds.
-
-    Attributes:
-        mean: Over the seeds.
-        deviation: Standard deviation (n - 1); NaN, which is to say unknown, for one seed.
-        low: Lower end of the mean's 95 % t interval; NaN like the deviation.
-        high: Its upper end.
-        seeds: How many.
-    """
+    """A metric of one arm over its seeds. With one seed the spread is unknown: NaN."""
 
     mean: float
-    deviation: float
-    low: float
+    deviation: float  # standard deviation (n - 1)
+    low: float  # ends of the mean's 95 % t interval
     high: float
     seeds: int
 
@@ -131,11 +117,6 @@ class Summary:
 def summary(frames: SweepFrames, arm: Arm, metric: str) -> Summary:
     """A metric of an arm over the seeds that measured it."""
     values = [*frames.by_seed([arm], metric).values()]
-    low, high = interval(values)
-    return Summary(
-        mean=fmean(values) if values else math.nan,
-        deviation=stdev(values) if len(values) > 1 else math.nan,
-        low=low,
-        high=high,
-        seeds=len(values),
-    )
+    mean = fmean(values) if values else math.nan
+    deviation = stdev(values) if len(values) > 1 else math.nan
+    return Summary(mean, deviation, *interval(values), seeds=len(values))

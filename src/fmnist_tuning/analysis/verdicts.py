@@ -1,4 +1,4 @@
-"""What a sweep's runs say of its claims, and of whatever else is asked beside them."""
+"""What a sweep's runs say about its claims, and about other questions asked beside them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,28 +16,19 @@ from fmnist_tuning.sweeps.sweep import Claim
 
 POWER: Final = 0.8
 MAX_SEEDS: Final = 1_000
-"""Beyond so many seeds an answer is out of reach."""
+"""Nobody will train more seeds than this."""
 
 Word = Literal["supported", "refuted", "equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a claim has come to.
-
-    Attributes:
-        word: The verdict.
-        contrast: Oriented as the claim words it: `arm` minus `versus`.
-        p_adjusted: Holm's, within the claims of one sweep.
-        seeds_needed: How many seeds would decide an inconclusive claim with 80 % power, were the
-            difference and the spread what they look like; None where that is not known or more
-            than 1,000.
-    """
+    """What the runs say about a claim."""
 
     word: Word
-    contrast: Contrast
-    p_adjusted: float
-    seeds_needed: int | None
+    contrast: Contrast  # in the claim's direction: `arm` minus `versus`
+    p_adjusted: float  # by Holm, within the claims of one sweep
+    seeds_needed: int | None  # for an inconclusive claim; see the function `seeds_needed`
 
 
 def contrast_arms(
@@ -47,14 +38,9 @@ def contrast_arms(
     metric: str,
     other: SweepFrames | None = None,
 ) -> Contrast | None:
-    """The contrast between two groups of arms; None while a side has no runs.
+    """The contrast between the means of two groups of arms; None while a side has no runs.
 
-    Args:
-        frames: The sweep of `arms`.
-        arms: Whose mean counts.
-        versus: The same for the other side.
-        metric: Of a finished run.
-        other: The sweep of `versus`, where it is another one.
+    `other` is the sweep of `versus`, if that is another one than `frames`.
     """
     first, second = frames.by_seed(arms, metric), (other or frames).by_seed(versus, metric)
     if not first or not second:
@@ -74,71 +60,44 @@ def compare(
     *,
     other: SweepFrames | None = None,
 ) -> Contrast | None:
-    """The contrast between the arms that two selectors pick; None while a side has no runs.
+    """The contrast between the arms that match two groups of settings, as `contrast_arms` does it.
 
-    Args:
-        frames: The sweep of `arm`.
-        arm: Settings that pick arms, whose mean counts.
-        versus: The same for the other side.
-        metric: Of a finished run.
-        other: The sweep of `versus`, where it is another one.
+    Settings that are left out are not compared. If several arms match, their mean is used.
     """
-    return contrast_arms(
-        frames,
-        [a for a in frames.sweep.arms if a.matches(arm)],
-        [a for a in (other or frames).sweep.arms if a.matches(versus)],
-        metric,
-        other,
-    )
+    arms = [a for a in frames.sweep.arms if a.matches(arm)]
+    others = [a for a in (other or frames).sweep.arms if a.matches(versus)]
+    return contrast_arms(frames, arms, others, metric, other)
 
 
 def judge_claims(
     frames: SweepFrames, others: Mapping[str, SweepFrames]
 ) -> list[tuple[Claim, Verdict | None]]:
-    """The verdict of each of a sweep's claims, None where its runs are missing.
+    """The verdict on each of a sweep's claims, None where its runs are missing.
 
-    Holm's adjustment takes the sweep's claims together, those with missing runs left out.
-
-    Args:
-        frames: The sweep with the claims.
-        others: Every sweep of the study by id, for claims that compare with another one.
+    Holm's adjustment takes the sweep's claims together, but for those with missing runs. `others`
+    are the study's sweeps by id, for claims that compare with another sweep.
     """
-    contrasts = [
-        compare(
-            frames,
-            claim.arm,
-            claim.versus,
-            claim.metric,
-            other=others.get(claim.versus_sweep) if claim.versus_sweep else None,
-        )
-        if claim.versus_sweep is None or claim.versus_sweep in others
-        else None
-        for claim in frames.sweep.claims
-    ]
-    known = [(c, k) for c, k in zip(frames.sweep.claims, contrasts, strict=True) if k is not None]
+    judged: list[tuple[Claim, Contrast | None]] = []
+    for claim in frames.sweep.claims:
+        other = frames if claim.versus_sweep is None else others.get(claim.versus_sweep)
+        found = None
+        if other is not None:
+            found = compare(frames, claim.arm, claim.versus, claim.metric, other=other)
+        judged.append((claim, found))
+    known = [(claim, found) for claim, found in judged if found is not None]
     verdicts = iter(
         judge([k for _, k in known], [c.expect for c, _ in known], [c.margin for c, _ in known])
     )
-    return [
-        (claim, next(verdicts) if found is not None else None)
-        for claim, found in zip(frames.sweep.claims, contrasts, strict=True)
-    ]
+    return [(claim, next(verdicts) if found is not None else None) for claim, found in judged]
 
 
 def told_apart(
-    frames: SweepFrames,
-    contrasts: Sequence[Contrast],
-    others: Mapping[str, SweepFrames],
+    frames: SweepFrames, contrasts: Sequence[Contrast], others: Mapping[str, SweepFrames]
 ) -> list[bool]:
-    """Which of some differences within a sweep are certain.
+    """Which of some differences within a sweep are certain; `others` as in `judge_claims`.
 
-    A difference that one of the sweep's claims is about is judged as the claim is, so that no two
-    answers contradict each other; the rest Holm-adjusted together with the claims.
-
-    Args:
-        frames: The sweep.
-        contrasts: A family of questions that are asked beside the claims.
-        others: Every sweep of the study by id.
+    If a claim of the sweep is about the same difference, the claim's p value counts, so that no two
+    answers contradict each other. The rest are Holm-adjusted together with the claims.
     """
     verdicts = [verdict for _, verdict in judge_claims(frames, others) if verdict is not None]
     claimed = {verdict.contrast.question: verdict.p_adjusted for verdict in verdicts}
@@ -158,12 +117,12 @@ def judge(
 ) -> list[Verdict]:
     """Give each of a family of claims its verdict.
 
-    - *equivalent*: the whole 95 % interval lies within the margin on either side of zero: whatever
-      the difference is, it does not matter. For a claim that expects no difference, *supported*.
+    - *equivalent*: the whole 95 % interval lies within the margin on either side of zero, so the
+      difference is too small to matter. A claim that expects no difference is then *supported*.
     - *supported*, *refuted*: the difference is certain (Holm-adjusted p < 0.05) and has the
       expected sign, or the opposite one. A claim of no difference is refuted only by an interval
       that lies wholly beyond the margin.
-    - *inconclusive*: the seeds so far do not tell.
+    - *inconclusive*: there are too few seeds to tell.
     """
     adjusted = holm([c.p for c in contrasts])
     verdicts = []
@@ -188,14 +147,12 @@ def judge(
 def seeds_needed(found: Contrast, margin: float) -> int | None:
     """The smallest number of seeds that tells a difference like this from zero, or from the margin.
 
-    For a power of 80 %, from the difference and the spread as they look now; see Cohen, Statistical
-    Power Analysis for the Behavioral Sciences (1988), with t quantiles in place of normal ones.
+    For a power of 80 %, if the true difference and spread are as measured; None if that is unknown
+    or takes more than 1,000 seeds. See Cohen, Statistical Power Analysis for the Behavioral
+    Sciences (1988), with t quantiles in place of normal ones.
     """
-    if math.isnan(found.deviation):
-        return None
-    targets = [abs(found.difference), margin - abs(found.difference)]
-    reach = max(targets)  # whichever is decided first
-    if reach <= 0:
+    reach = max(abs(found.difference), margin - abs(found.difference))  # the one decided first
+    if math.isnan(found.deviation) or reach <= 0:
         return None
     for seeds in range(max(found.seeds, 1) + 1, MAX_SEEDS + 1):
         if _detectable(seeds) * found.deviation <= reach:
@@ -205,5 +162,5 @@ def seeds_needed(found: Contrast, margin: float) -> int | None:
 
 @cache
 def _detectable(seeds: int) -> float:
-    """The difference that so many seeds see with the wanted power, in standard deviations."""
+    """The difference, in standard deviations, that this many seeds detect with the power above."""
     return float((t_quantile(seeds - 1) + special.stdtrit(seeds - 1, POWER)) / math.sqrt(seeds))

@@ -1,4 +1,4 @@
-"""A study read back from MLflow alone: each sweep's finished runs as frames."""
+"""A study as MLflow has it: each sweep's finished runs as frames."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import pandas as pd
 from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, build_frames, no_curves, summary
-from fmnist_tuning.analysis.verdicts import judge_claims
+from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CURVES, METRICS
 from fmnist_tuning.store.records import TrackedRun
@@ -22,32 +22,20 @@ from fmnist_tuning.sweeps.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class StudyResults:
-    """What a study holds.
-
-    Attributes:
-        study: Open, for figures to be logged to.
-        sweeps: Those asked for by id, in the order of the ids.
-        every: All of the study's, for claims that compare with another sweep.
-        sweep_run_ids: The MLflow run of each sweep, which its figures are logged to.
-        runs: The finished trainings that the sweeps use.
-    """
+    """What a study holds."""
 
     study: Study
-    sweeps: dict[str, SweepFrames]
-    every: dict[str, SweepFrames]
-    sweep_run_ids: dict[str, str]
-    runs: tuple[TrackedRun, ...]
+    sweeps: dict[str, SweepFrames]  # those asked for, in the order of their ids
+    every: dict[str, SweepFrames]  # all of the study, for claims that compare with another sweep
+    sweep_run_ids: dict[str, str]  # the MLflow run of each sweep, to which its figures are logged
+    runs: tuple[TrackedRun, ...]  # the finished trainings that the sweeps use
 
 
 def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
-    """Read a study's sweeps, each as it was last run.
+    """Read some of a study's sweeps (default: all), each with the arms and seeds of its last run.
 
-    A run belongs to a sweep when its fingerprint is that of one of the sweep's arms and seeds on
-    the sweep's data, whichever sweep trained it.
-
-    Args:
-        study: Open.
-        only: Ids of the sweeps asked for; none means all.
+    A run belongs to a sweep if it has the fingerprint of one of the sweep's arms and seeds on the
+    sweep's data, even if another sweep trained it.
 
     Raises:
         TrackingError: When there is no such sweep or finished run, or the store fails.
@@ -62,7 +50,7 @@ def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
     sweeps = {
         id_: found.definition.get()
         for id_, found in tracked.items()
-        if id_ in chosen or found.definition.parsed  # of the others, what can be read
+        if id_ in chosen or found.definition.parsed  # others are left out if they are unreadable
     }
     planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
     finished = study.finished_runs()
@@ -104,20 +92,18 @@ def _frames(
 
 
 def as_records(results: StudyResults) -> list[dict[str, Any]]:
-    """Every sweep for programs: fractions in full precision; None where something is unknown."""
+    """Every sweep for programs: fractions in full precision; None where a value is unknown."""
     return [_sweep_record(frames, results.every) for frames in results.sweeps.values()]
 
 
 def as_table(results: StudyResults) -> pd.DataFrame:
-    """A row a run of a sweep: `sweep`, `arm`, `seed`, `run_id`, settings, metrics."""
-    return pd.concat(
-        [
-            frames.runs.assign(sweep=sweep)[["sweep", *frames.runs.columns]]
-            for sweep, frames in results.sweeps.items()
-            if len(frames.runs)
-        ],
-        ignore_index=True,
-    )
+    """A row for each run of a sweep: `sweep`, `arm`, `seed`, `run_id`, settings, metrics."""
+    tables = [
+        frames.runs.assign(sweep=sweep)[["sweep", *frames.runs.columns]]
+        for sweep, frames in results.sweeps.items()
+        if len(frames.runs)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict[str, Any]:
@@ -127,16 +113,21 @@ def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict
         "title": frames.sweep.title,
         "arms": [_arm_record(frames, arm, places[arm.label]) for arm in frames.arms],
         "claims": [
-            {
-                **claim.model_dump(mode="json"),
-                "verdict": None if verdict is None else verdict.word,
-                "p_adjusted": None if verdict is None else _known(verdict.p_adjusted),
-                "seeds_needed": None if verdict is None else verdict.seeds_needed,
-                "contrast": None if verdict is None else _fields(verdict.contrast),
-            }
+            claim.model_dump(mode="json") | _verdict_record(verdict)
             for claim, verdict in judge_claims(frames, every)
         ],
         "missing": list(frames.missing),
+    }
+
+
+def _verdict_record(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return dict.fromkeys(("verdict", "p_adjusted", "seeds_needed", "contrast"))
+    return {
+        "verdict": verdict.word,
+        "p_adjusted": _known(verdict.p_adjusted),
+        "seeds_needed": verdict.seeds_needed,
+        "contrast": _fields(verdict.contrast),
     }
 
 
@@ -153,8 +144,11 @@ def _arm_record(frames: SweepFrames, arm: Arm, place: Standing) -> dict[str, Any
 
 
 def _fields(record: Summary | Contrast) -> dict[str, Any]:
-    names = (field.name for field in fields(record) if field.name != "question")
-    return {name: _known(getattr(record, name)) for name in names}
+    return {
+        field.name: _known(getattr(record, field.name))
+        for field in fields(record)
+        if field.name != "question"
+    }
 
 
 def _known(value: Any) -> Any:

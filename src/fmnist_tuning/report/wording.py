@@ -1,4 +1,4 @@
-"""What statistics, arms and settings are called: the words of the terminal and of the journal."""
+"""The words of the terminal and of the journal for statistics, arms and settings."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fmnist_tuning.text import markdown
 
 
 def spread(metric: Metric, found: Summary) -> str:
-    """`91.55 ± 0.25 %`: the mean and, of several seeds, the standard deviation."""
+    """`91.55 ± 0.25 %`: the mean and, with several seeds, the standard deviation."""
     if math.isnan(found.deviation) or metric.exact:
         return metric.format(found.mean)
     unit = metric.format(found.mean).removeprefix(metric.number(found.mean))
@@ -87,5 +87,5 @@ def setting_value(value: object) -> str:
 
 
 def capital(text: str) -> str:
-    """The text as the beginning of a sentence."""
+    """The text with its first letter as a capital."""
     return text[:1].upper() + text[1:]

@@ -1,1 +1,1 @@
-"""Executing a plan: reuse what is finished, train the rest, write everything down as it comes."""
+"""Running a plan: reuse what is finished, train the rest, and record each result at once."""

@@ -1,28 +1,11 @@
-"""What happens next: a plan's runs are reused or trained, in the order that ends soonest."""
+"""What happens next: a plan's runs are reused or trained, in the order that finishes earliest."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Final
 
 from fmnist_tuning.data.files import DataFiles
 from fmnist_tuning.errors import ConfigError, TrackingError
-from fmnist_tuning.running.events import (
-    Abandoned,
-    Blocked,
-    Chosen,
-    Environment,
-    EpochEnded,
-    Event,
-    Failed,
-    Finished,
-    Paused,
-    Ready,
-    Restarted,
-    Resumed,
-    Reused,
-    Started,
-    TrainingEvent,
-    Waiting,
-)
+from fmnist_tuning.running import events
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.running.schedule import Schedule
@@ -39,13 +22,7 @@ _POLL_SECONDS: Final = 1.0
 def plan_study(
     sweeps: Sequence[Sweep], study: Study | None, data_digest: str, *, force: bool = False
 ) -> Plan:
-    """Plan sweeps against a study.
-
-    Args:
-        sweeps: In the order in which they are to run.
-        study: None where there is none yet.
-        data_digest: Digest of the images.
-        force: Train what is finished already once more.
+    """Plan sweeps in the order given, with what the study (None if it is new) has already.
 
     Raises:
         ConfigError: When a combination asks for sweeps neither finished nor planned here.
@@ -53,16 +30,11 @@ def plan_study(
     """
     if study is None:
         return make_plan(sweeps, data_digest, finished={}, stored={}, force=force)
-    planned = {sweep.id for sweep in sweeps}
-    wanted = {
-        source for s in sweeps if s.pending and s.combine for source in s.combine.sources
-    } - planned
+    sources = {source for s in sweeps if s.pending and s.combine for source in s.combine.sources}
+    wanted = sources - {sweep.id for sweep in sweeps}
+    stored = study.definitions(wanted) if wanted else {}
     return make_plan(
-        sweeps,
-        data_digest,
-        finished=study.finished_runs(),
-        stored=study.definitions(wanted) if wanted else {},
-        force=force,
+        sweeps, data_digest, finished=study.finished_runs(), stored=stored, force=force
     )
 
 
@@ -75,19 +47,12 @@ def execute(
     jobs: int | None = None,
     force: bool = False,
     fail_fast: bool = False,
-) -> Generator[Event, None, None]:
+) -> Generator[events.Event, None, None]:
     """Run a plan, combinations last, and yield what happens as it happens.
 
-    Closing the iterator early ends the workers and marks what was running as KILLED.
-
-    Args:
-        plan: As `plan_study` made it of the same study, images and `force`.
-        study: Where runs are looked up and written.
-        files: The verified images.
-        device: Where to train.
-        jobs: How many runs at a time; None lets the device decide.
-        force: Train what is finished already once more.
-        fail_fast: Stop when the first run fails; what was running is KILLED.
+    `plan_study` must have made the plan with the same study, images and `force`. `jobs` is the
+    number of runs at a time; None lets the device decide. If the first failure stops the plan
+    (`fail_fast`), or the caller closes the iterator, the running trainings end as KILLED.
 
     Raises:
         TrackingError: When the store fails.
@@ -108,23 +73,15 @@ def execute(
 
 class _Engine:
     def __init__(
-        self,
-        study: Study,
-        files: DataFiles,
-        pool: WorkerPool,
-        force: bool,
-        fail_fast: bool,
+        self, study: Study, files: DataFiles, pool: WorkerPool, force: bool, fail_fast: bool
     ) -> None:
-        self._study = study
-        self._digest = files.digest
-        self._force = force
-        self._fail_fast = fail_fast
-        self._pool = pool
+        self._study, self._digest, self._pool = study, files.digest, pool
+        self._force, self._fail_fast = force, fail_fast
         self._ledger = Ledger(study, files.digest, force=force)
         self._stopped = False
 
-    def run_plan(self, plan: Plan) -> Iterator[Event]:
-        """Single sweeps together, then one combination after the other."""
+    def run_plan(self, plan: Plan) -> Iterator[events.Event]:
+        """Run the single sweeps together, then the combinations one after the other."""
         known = {sweep.id: sweep for sweep in plan.sweeps}
         single = [sweep for sweep in plan.sweeps if not sweep.combine]
         yield from self._run(single, plan.rows)
@@ -143,33 +100,33 @@ class _Engine:
                         force=self._force,
                     )
                 except ConfigError as error:
-                    yield Blocked(sweep, "; ".join(error.problems))
+                    yield events.Blocked(sweep, "; ".join(error.problems))
                     continue
                 known[sweep.id], rows = later.sweeps[0], later.rows
-            yield Chosen(known[sweep.id])
+            yield events.Chosen(known[sweep.id])
             yield from self._run([known[sweep.id]], rows)
 
     def close(self, *, store_failed: bool) -> None:
-        """End the workers; what they were doing is KILLED, if the store can still be told."""
+        """End the workers, and mark their runs KILLED if the store still answers."""
         self._pool.close()
         reason = "stopped by --fail-fast" if self._stopped else "interrupted"
         self._ledger.close(reason, store_failed=store_failed)
 
-    def _run(self, sweeps: Sequence[Sweep], rows: Sequence[PlanRow]) -> Iterator[Event]:
-        """Run sweeps whose arms are known; other sweeps' rows are left out."""
+    def _run(self, sweeps: Sequence[Sweep], rows: Sequence[PlanRow]) -> Iterator[events.Event]:
+        """Run sweeps whose arms are known; rows of other sweeps are left out."""
         ids = {sweep.id for sweep in sweeps}
         rows = [row for row in rows if row.run.sweep in ids]
         for name in self._ledger.bury_the_dead(rows, sweeps):
-            yield Abandoned(name)
+            yield events.Abandoned(name)
         for sweep in sweeps:
             self._ledger.begin(sweep)
         for row in rows:
             if isinstance(row.found, TrackedRun):
                 self._ledger.share(row.found, row.users)
-                yield Reused(row.run, row.found.metrics)
+                yield events.Reused(row.run, row.found.metrics)
         failed: set[str] = set()
         for event in self._train(rows):
-            if isinstance(event, Failed):
+            if isinstance(event, events.Failed):
                 failed |= {r.run.sweep for r in rows if r.run.fingerprint == event.run.fingerprint}
             yield event
         for sweep in sweeps:
@@ -178,22 +135,22 @@ class _Engine:
             elif not self._stopped:
                 self._ledger.end(sweep, "FINISHED")
 
-    def _train(self, rows: Sequence[PlanRow]) -> Iterator[Event]:
-        # Of several rows that share a run, the first trains it.
+    def _train(self, rows: Sequence[PlanRow]) -> Iterator[events.Event]:
+        # If several rows share a run, the first one trains it.
         trainings = {row.run.fingerprint: row for row in reversed(rows) if row.found is None}
         runs = [row.run for row in rows if trainings.get(row.run.fingerprint) is row]
         if not runs:
             return
         environment = self._pool.start(len(runs))
-        yield Ready(environment, len(self._pool), tuple(runs))
+        yield events.Ready(environment, len(self._pool), tuple(runs))
         schedule = Schedule(runs, len(self._pool), in_turns=environment.device == "cpu")
         while schedule or self._pool.busy:
             yield from self._hand_out(schedule, trainings, rows, environment)
             for event in self._pool.events(_POLL_SECONDS):
                 yield from self._written(event, schedule)
-                if isinstance(event, Finished):
+                if isinstance(event, events.Finished):
                     yield from _sharing(rows, event.run, event.metrics)
-                if self._fail_fast and isinstance(event, Failed):
+                if self._fail_fast and isinstance(event, events.Failed):
                     self._stopped = True
                     return
             self._ledger.beat()
@@ -203,9 +160,9 @@ class _Engine:
         schedule: Schedule,
         trainings: Mapping[str, PlanRow],
         rows: Sequence[PlanRow],
-        environment: Environment,
-    ) -> Iterator[Event]:
-        """Give idle workers what nobody else trains."""
+        environment: events.Environment,
+    ) -> Iterator[events.Event]:
+        """Give idle workers runs that nobody else trains."""
         for run in schedule.waiting():
             if not self._pool.idle:
                 return
@@ -215,46 +172,46 @@ class _Engine:
             claimed = self._ledger.claim(run, trainings[run.fingerprint].users, environment)
             if isinstance(claimed, TrackedRun):
                 schedule.settle(run)
-                yield Reused(run, claimed.metrics)
+                yield events.Reused(run, claimed.metrics)
                 yield from _sharing(rows, run, claimed.metrics)
             elif claimed:
                 self._give(schedule, run)
-                yield Started(run)
+                yield events.Started(run)
             elif schedule.mark_elsewhere(run):
-                yield Waiting(run)
+                yield events.Waiting(run)
 
     def _give(self, schedule: Schedule, run: PlannedRun) -> None:
         epochs = schedule.take(run, at_work=len(self._pool) - self._pool.idle)
         self._pool.take(Task(run, *self._ledger.files(run), epochs))
 
-    def _written(self, event: TrainingEvent, schedule: Schedule) -> Iterator[Event]:
-        """Write down what has happened; yield it where it is news."""
+    def _written(self, event: events.TrainingEvent, schedule: Schedule) -> Iterator[events.Event]:
+        """Record what has happened; yield it if it is news."""
         match event:
-            case Resumed(run, history):
+            case events.Resumed(run, history):
                 schedule.trained(run, len(history))
                 if self._ledger.resume(run, history):
                     yield event
-            case Restarted():
+            case events.Restarted():
                 yield event
-            case EpochEnded(run, metrics):
+            case events.EpochEnded(run, metrics):
                 self._ledger.log_epoch(run, metrics)
                 schedule.trained(run, metrics.epoch)
                 yield event
-            case Paused(run):
+            case events.Paused(run):
                 self._ledger.pause(run)
                 schedule.put_back(run)
-            case Finished(run, metrics):
+            case events.Finished(run, metrics):
                 self._ledger.finish(run, metrics)
                 yield event
-            case Failed(run, reason, hopeless):
+            case events.Failed(run, reason, hopeless):
                 self._ledger.fail(run, reason, hopeless=hopeless)
                 yield event
 
 
 def _sharing(
     rows: Sequence[PlanRow], run: PlannedRun, metrics: Mapping[str, float]
-) -> Iterator[Event]:
-    """The plan's other runs that one result settles."""
+) -> Iterator[events.Event]:
+    """The plan's other runs that share this result."""
     for row in rows:
         if row.run.fingerprint == run.fingerprint and row.run != run:
-            yield Reused(row.run, metrics)
+            yield events.Reused(row.run, metrics)

@@ -1,6 +1,6 @@
-"""What happens while a plan runs, one frozen record each, in the order in which it happens.
+"""What happens while a plan runs: a frozen record for each event.
 
-Those of a training are made by the process that trains, and travel as they are.
+The worker that trains a run makes its `TrainingEvent`s and sends them to the parent unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from fmnist_tuning.sweeps.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a worker trains with; becomes tags of its runs."""
+    """What a worker trains with; these become tags of its runs."""
 
     device: str
     processor: str
@@ -25,7 +25,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A run whose result the study has already."""
+    """The study has a run's result already."""
 
     run: PlannedRun
     metrics: Mapping[str, float]
@@ -33,7 +33,7 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The workers are there, and `trainings` more runs are to be trained."""
+    """The workers are ready to train these runs."""
 
     environment: Environment
     workers: int
@@ -49,20 +49,20 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A run that was broken off goes on after these epochs."""
+    """An interrupted run continues after these epochs."""
 
     run: PlannedRun
     history: tuple[EpochMetrics, ...]
 
     @property
     def epochs(self) -> int:
-        """How many."""
+        """How many epochs the run has already."""
         return len(self.history)
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A run's checkpoint cannot be used, and is kept under another name: it starts over."""
+    """A run starts over: its checkpoint cannot be used, and is kept under another name."""
 
     run: PlannedRun
     reason: str
@@ -70,7 +70,7 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class EpochEnded:
-    """A run has one more epoch behind it."""
+    """A run has finished one more epoch."""
 
     run: PlannedRun
     metrics: EpochMetrics
@@ -78,7 +78,7 @@ class EpochEnded:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A run has trained the epochs it was given, and its checkpoint is there to go on from."""
+    """A run has trained the epochs of its turn; it continues later from its checkpoint."""
 
     run: PlannedRun
 
@@ -93,29 +93,23 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A run has failed; the others go on.
-
-    Attributes:
-        run: The run.
-        reason: For people.
-        hopeless: Whether going on from the checkpoint would fail in the same way.
-    """
+    """A run has failed; the others go on."""
 
     run: PlannedRun
-    reason: str
-    hopeless: bool = False
+    reason: str  # for people
+    hopeless: bool = False  # continuing from the checkpoint would fail in the same way
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Another command trains this run; its result will be this one's too."""
+    """Another command trains this run, and this command will use its result."""
 
     run: PlannedRun
 
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """A run that the store took to be at work, and nobody was: now marked KILLED."""
+    """The store says that a run is running, but nobody works on it: it is now marked KILLED."""
 
     name: str
 
@@ -129,7 +123,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A combination cannot be chosen, because something it combines has failed."""
+    """A combination's arms cannot be chosen, because a run that it needs has failed."""
 
     sweep: Sweep
     reason: str
@@ -140,24 +134,16 @@ Event = TrainingEvent | Reused | Ready | Started | Waiting | Abandoned | Chosen 
 
 
 class PlanResults:
-    """What came of a plan, complete once every event was added.
-
-    Args:
-        sweeps: The plan's, in order.
-
-    Attributes:
-        blocked: Combinations that could not be chosen, with the reason.
-        failed: Runs that failed, with the reason.
-    """
+    """The results of a plan's sweeps, complete when every event was added."""
 
     def __init__(self, sweeps: Sequence[Sweep]) -> None:
         self._sweeps = {sweep.id: sweep for sweep in sweeps}
         self._finished: list[tuple[PlannedRun, Mapping[str, float]]] = []
-        self.failed: list[tuple[PlannedRun, str]] = []
-        self.blocked: dict[str, str] = {}
+        self.failed: list[tuple[PlannedRun, str]] = []  # with the reason
+        self.blocked: dict[str, str] = {}  # combinations that were not run, with the reason
 
     def add(self, event: Event) -> None:
-        """Take in one event."""
+        """Add one event."""
         match event:
             case Finished(run, metrics) | Reused(run, metrics):
                 self._finished.append((run, metrics))
@@ -181,17 +167,14 @@ class PlanResults:
     @property
     def failures(self) -> list[str]:
         """The names of what failed, sweep by sweep."""
-        return [
-            name
-            for sweep in self._sweeps
-            for name in (
-                *(f"{run.sweep} {run.name}" for run, _ in self.failed if run.sweep == sweep),
-                *([sweep] if sweep in self.blocked else []),
-            )
-        ]
+        names = []
+        for sweep in self._sweeps:
+            names += [f"{sweep} {run.name}" for run, _ in self.failed if run.sweep == sweep]
+            names += [sweep] if sweep in self.blocked else []
+        return names
 
     def as_json(self) -> list[dict[str, Any]]:
-        """One record a run: names, settings, metrics as fractions, status."""
+        """A record for each run: names, settings, metrics as fractions, status."""
         order = {
             (sweep.id, arm.label): (first, place)
             for first, sweep in enumerate(self._sweeps.values())

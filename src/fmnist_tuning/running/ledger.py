@@ -1,4 +1,4 @@
-"""Who trains what, and what has become of it, written into the study as it happens."""
+"""What this command does in a study, recorded there as it happens: claims, results, failures."""
 
 import contextlib
 import shutil
@@ -25,26 +25,15 @@ _UNEXPECTED_END = "its process stopped unexpectedly"
 
 @dataclass(slots=True)
 class ActiveRun:
-    """A run that is being trained.
+    """A run that this command trains."""
 
-    Attributes:
-        run_id: MLflow's id.
-        logged: The epochs that the store has.
-        in_turns: Whether this command has paused it: that it goes on is no news then.
-    """
-
-    run_id: str
-    logged: set[int] = field(default_factory=set)
-    in_turns: bool = False
+    run_id: str  # MLflow's
+    logged: set[int] = field(default_factory=set)  # the epochs that the store has
+    in_turns: bool = False  # this command has paused it, so it is no news that it continues
 
 
 class Ledger:
     """What this command has open in a study: runs, sweeps, checkpoints, and its lock.
-
-    Args:
-        study: Where runs are looked up and written.
-        data_digest: Digest of the images.
-        force: Whether what is finished already is trained once more.
 
     Raises:
         FmnistError: When the folder for locks and checkpoints cannot be written.
@@ -61,10 +50,9 @@ class Ledger:
         self._beaten = time.monotonic()
 
     def bury_the_dead(self, rows: Iterable[PlanRow], sweeps: Sequence[Sweep]) -> Iterator[str]:
-        """Mark KILLED what nobody is at work on, but for what this plan takes up itself.
+        """Mark runs KILLED that nobody works on, and yield their names.
 
-        Yields:
-            The name of each such run.
+        Runs of this plan are left out, because the plan continues them itself.
         """
         fingerprints = {row.run.fingerprint for row in rows}
         ids = {sweep.id for sweep in sweeps}
@@ -76,26 +64,26 @@ class Ledger:
 
     def begin(self, sweep: Sweep) -> None:
         """Open a sweep's own run."""
-        self._sweeps[sweep.id] = self._tracker.begin_sweep(
-            sweep, self._data_digest, self._locks.owner
-        )
+        run_id = self._tracker.begin_sweep(sweep, self._data_digest, self._locks.owner)
+        self._sweeps[sweep.id] = run_id
 
     def end(self, sweep: Sweep, status: EndStatus) -> None:
         """Close a sweep's own run."""
         self._tracker.end_run(self._sweeps.pop(sweep.id), status)
 
     def share(self, found: TrackedRun, users: Sequence[str]) -> None:
-        """Note that sweeps use a finished run, whose checkpoint nobody needs any more."""
+        """Record that sweeps use a finished run, and delete its checkpoint."""
         self._tracker.add_sweeps(found, users)
         self._drop_checkpoint(found.run_id)
 
     def claim(
         self, run: PlannedRun, users: Sequence[str], environment: Environment
     ) -> TrackedRun | bool:
-        """Make a run this command's own.
+        """Try to make a run this command's own.
 
         Returns:
-            Whether it is; or its result, if another command has finished it meanwhile.
+            True if it is now; False while another command trains it; the finished run, if another
+            command has finished it in the meantime.
         """
         with self._locks.deciding():
             finished = None if self._force else self._study.finished_run(run.fingerprint)
@@ -121,22 +109,21 @@ class Ledger:
         return run.fingerprint in self._active
 
     def files(self, run: PlannedRun) -> tuple[Path, Path]:
-        """Where a run's checkpoint and its trained network go."""
+        """The files for a run's checkpoint and for its trained network."""
         run_id = self._active[run.fingerprint].run_id
         return self._checkpoint(run_id), self._weights(run_id)
 
     def resume(self, run: PlannedRun, history: Sequence[EpochMetrics]) -> bool:
-        """Write the epochs of a checkpoint that the store lacks; whether that it goes on is news.
+        """Write the epochs of a checkpoint that the store lacks; return whether this is news.
 
-        A run that was broken off between checkpoint and store, or the other way round, has every
-        epoch once.
+        Every epoch is there once, even if the run stopped between checkpoint and store.
         """
         for metrics in history:
             self.log_epoch(run, metrics)
         return not self._active[run.fingerprint].in_turns
 
     def pause(self, run: PlannedRun) -> None:
-        """Note that a run waits for its next turn."""
+        """Remember that a run waits for its next turn."""
         self._active[run.fingerprint].in_turns = True
 
     def log_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
@@ -147,21 +134,21 @@ class Ledger:
             active.logged.add(metrics.epoch)
 
     def finish(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        """Write what a run is judged by, and keep its network."""
+        """Write a run's final metrics, and keep its network."""
         run_id = self._active[run.fingerprint].run_id
         self._tracker.finish_run(run_id, metrics, self._weights(run_id))
         del self._active[run.fingerprint]
         self._drop_checkpoint(run_id)
 
     def fail(self, run: PlannedRun, reason: str, *, hopeless: bool) -> None:
-        """Mark a run FAILED; its checkpoint stays, unless it would lead there again."""
+        """Mark a run FAILED; keep its checkpoint, unless the run would fail from there again."""
         run_id = self._active.pop(run.fingerprint).run_id
         self._tracker.end_run(run_id, "FAILED", reason)
         if hopeless:
             self._drop_checkpoint(run_id)
 
     def beat(self) -> None:
-        """Show other commands, now and then, that this one is at work."""
+        """Show other commands, every 20 seconds, that this one is working."""
         if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
             self._beaten = time.monotonic()
             open_runs = [active.run_id for active in self._active.values()]
@@ -169,24 +156,23 @@ class Ledger:
                 self._tracker.beat(run_id)
 
     def close(self, reason: str, *, store_failed: bool) -> None:
-        """Mark KILLED what is still open, if the store can be told, and let go of the lock."""
+        """Mark runs KILLED that are still open, if the store answers, and release the lock."""
         with contextlib.suppress(TrackingError):
-            # Asked for, not remembered: a signal may have come while a run was being opened.
+            # The store is asked, because a signal may have come while a run was being opened.
             for run in [] if store_failed else self._study.running():
                 if run.owner == self._locks.owner:
                     self._tracker.end_run(run.run_id, "KILLED", reason)
         self._locks.close(unfinished=store_failed)
 
     def _new(self, run: PlannedRun, users: Sequence[str], tags: Mapping[str, str]) -> ActiveRun:
-        return ActiveRun(
-            self._tracker.start_run(
-                run.name,
-                sweeps=users,
-                fingerprint=run.fingerprint,
-                params=run.config.params(),
-                tags=tags,
-            )
+        run_id = self._tracker.start_run(
+            run.name,
+            sweeps=users,
+            fingerprint=run.fingerprint,
+            params=run.config.params(),
+            tags=tags,
         )
+        return ActiveRun(run_id)
 
     def _taken_up(
         self, broken: UnfinishedRun, users: Sequence[str], tags: Mapping[str, str]
@@ -196,11 +182,12 @@ class Ledger:
         return ActiveRun(broken.run_id, logged)
 
     def _can_go_on(self, run: UnfinishedRun, tags: Mapping[str, str]) -> bool:
-        """Whether its checkpoint is here, and going on would give the numbers of one training."""
-        same = (records.DEVICE, records.THREADS, records.TORCH)
-        return self._checkpoint(run.run_id).exists() and all(
-            run.tags.get(key) == tags[key] for key in same
+        """Whether its checkpoint is here, and continuing gives the numbers of an unbroken run."""
+        same = all(
+            run.tags.get(key) == tags[key]
+            for key in (records.DEVICE, records.THREADS, records.TORCH)
         )
+        return same and self._checkpoint(run.run_id).exists()
 
     def _checkpoint(self, run_id: str) -> Path:
         if not run_id.isalnum():
@@ -215,7 +202,8 @@ class Ledger:
     def _drop_checkpoint(self, run_id: str) -> None:
         path = self._checkpoint(run_id)
         shutil.rmtree(self._weights(run_id).parent, ignore_errors=True)
-        for leftover in (path, *path.parent.glob(f".{path.name}.*")):  # halves that a kill left
+        # A process that was killed may have left half-written files.
+        for leftover in (path, *path.parent.glob(f".{path.name}.*")):
             leftover.unlink(missing_ok=True)
 
     def _tags(self, environment: Environment) -> dict[str, str]:

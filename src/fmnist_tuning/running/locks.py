@@ -1,8 +1,8 @@
-"""Who trains what, where several commands may be at work on one study.
+"""Locks, by which several commands on one study know which runs are being trained.
 
-A command holds a lock on a file of its own for as long as it lives; the operating system lets go
-of it however the command ends, which no clock and no process id can tell as surely. Its runs name
-that file. Of a server's study, whose command may live on another machine, the heartbeat tells.
+A command holds a lock on a file of its own for as long as it lives, and its runs name that file.
+The operating system releases the lock however the command ends; a clock or a process id would not
+be as certain. On a server, a command may live on another machine: there the heartbeat tells.
 """
 
 import contextlib
@@ -24,12 +24,9 @@ _SILENT_SECONDS: Final = 3 * HEARTBEAT_SECONDS
 
 
 class RunLocks:
-    """This command's word on which runs are its own.
+    """This command's lock, and its view of the locks of other commands.
 
-    Args:
-        folder: Beside the study, the same for all commands that can see each other's files.
-        local: Whether every command on this study uses that folder.
-        clock: Seconds that never go back.
+    The folder is next to the study. If `local`, every command on this study uses it.
 
     Raises:
         FmnistError: When the folder cannot be written.
@@ -54,7 +51,7 @@ class RunLocks:
         self._deciding = FileLock(folder / "claims.lock")
 
     def deciding(self) -> AbstractContextManager[object]:
-        """One command at a time looks a run up and makes it its own."""
+        """Only one command at a time may look up a run and make it its own."""
         return self._deciding
 
     def alive(self, run: UnfinishedRun) -> bool:
@@ -69,11 +66,10 @@ class RunLocks:
         return not self._local and not self._silent(run)
 
     def close(self, *, unfinished: bool = False) -> None:
-        """Let go of everything.
+        """Release the lock.
 
-        Args:
-            unfinished: Whether the store still takes runs to be this command's: then the lock's
-                file stays, for the next command to see that nobody holds it.
+        If the store still names this command's runs as running (`unfinished`), the lock's file
+        stays, so that the next command sees that nobody holds it.
         """
         if not unfinished:
             with contextlib.suppress(OSError):
@@ -90,12 +86,12 @@ class RunLocks:
             lock.acquire(timeout=0)
         except Timeout:
             return True
-        path.unlink(missing_ok=True)  # of a command that was killed
+        path.unlink(missing_ok=True)  # its command was killed
         lock.release()
         return False
 
     def _silent(self, run: UnfinishedRun) -> bool:
-        """Whether its heartbeat has not changed for long, by our own watch and not by theirs."""
+        """Whether its heartbeat is old, by our own clock, which may differ from theirs."""
         now = self._clock()
         beat, since = self._heard.setdefault(run.run_id, (run.heartbeat, now))
         if beat != run.heartbeat:

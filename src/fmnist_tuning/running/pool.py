@@ -1,7 +1,7 @@
 """Worker processes: each trains one run at a time, and streams what it measures to the parent.
 
-Only the parent writes to MLflow. So workers never collide on the store, need not load MLflow, and
-one that dies takes nothing with it but its own run.
+Only the parent writes to MLflow. So workers never collide on the store and need not load MLflow,
+and if one dies, only its own run fails.
 """
 
 import contextlib
@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_tuning.data.files import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.running.events import (
-    Environment,
-    Failed,
-    Finished,
-    Paused,
-    TrainingEvent,
-)
+from fmnist_tuning.running.events import Environment, Failed, Finished, Paused, TrainingEvent
 from fmnist_tuning.running.worker import Device, Task, serve
 from fmnist_tuning.sweeps.runs import PlannedRun
 
@@ -32,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def context() -> "ForkServerContext | SpawnContext":
-    """How workers are started: on Linux, forked from a server that does nothing but load torch.
+    """How workers are started: on Linux, forked from a server that only loads torch.
 
-    Not from the parent: a forked copy of a process with threads (MLflow has some) can deadlock.
+    They are not forked from the parent, because it has threads (MLflow's), and a forked copy of a
+    process with threads can deadlock.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -44,7 +39,7 @@ def context() -> "ForkServerContext | SpawnContext":
 
 
 def warm_up() -> None:
-    """Let the server that workers are forked from load torch, while the parent does other things.
+    """Let the server of the workers load torch, while the parent does other things.
 
     Raises:
         FmnistError: When it cannot be started.
@@ -52,8 +47,8 @@ def warm_up() -> None:
     if context().get_start_method() != "forkserver":
         return
     try:
-        resource_tracker.ensure_running()  # which would take the block away again
-        # Ctrl-C reaches the whole terminal group, and is the parent's business.
+        resource_tracker.ensure_running()  # first, because it would unblock the signal again
+        # Ctrl-C reaches all processes of the terminal, but only the parent should handle it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()
@@ -64,12 +59,9 @@ def warm_up() -> None:
 
 
 class WorkerPool:
-    """Processes that stay warm for a whole plan.
+    """Processes that live for a whole plan and share the images.
 
-    Args:
-        files: The verified images, which all workers share.
-        device: Where to train.
-        jobs: How many workers; None for one a core on a CPU and one on a GPU.
+    `jobs` is the number of workers; None means one for each core on a CPU, and one on a GPU.
     """
 
     def __init__(self, files: DataFiles, device: Device, jobs: int | None) -> None:
@@ -77,21 +69,18 @@ class WorkerPool:
         self._device: Device = device
         self._workers: list[_Worker] = []
         self._jobs = jobs
-        self._images: SharedImages | None = None  # not copied where there is nothing to train
+        self._images: SharedImages | None = None  # copied only when there is something to train
         self.environment: Environment | None = None
 
     def start(self, trainings: int) -> Environment:
-        """Start as many workers as `trainings` can use.
-
-        Returns:
-            What they train with.
+        """Start as many workers as `trainings` can use; return what they train with.
 
         Raises:
-            FmnistError: When the device or the data cannot be had.
+            FmnistError: When the device or the data cannot be used.
         """
         if self.environment is None:
-            # Only a worker knows for certain what `auto` comes to; where no GPU can be, the others
-            # need not wait for its word.
+            # Only a worker can tell which device `auto` means. If there is certainly no GPU, the
+            # other workers need not wait for its answer.
             sure = self._jobs or (1 if _may_have_gpu(self._device) else available_cores())
             self._add_workers(min(sure, trainings))
             self.environment = self._workers[0].ready()
@@ -114,7 +103,7 @@ class WorkerPool:
 
     @property
     def idle(self) -> int:
-        """How many workers have nothing to do."""
+        """How many workers are free."""
         return sum(worker.run is None for worker in self._workers)
 
     @property
@@ -127,13 +116,13 @@ class WorkerPool:
         next(worker for worker in self._workers if worker.run is None).take(task)
 
     def events(self, timeout: float) -> Iterator[TrainingEvent]:
-        """What happens to the runs, or nothing after so many seconds.
+        """What happens to the runs; nothing if nothing happens within `timeout` seconds.
 
-        A run whose worker has died has `Failed`, and a new worker takes its place.
+        If a worker dies, its run has `Failed`, and a new worker takes its place.
         """
         busy = {worker.connection: worker for worker in self._workers if worker.run is not None}
         for connection in wait(list(busy), timeout):
-            assert isinstance(connection, Connection)  # noqa: S101  only such are waited for
+            assert isinstance(connection, Connection)  # noqa: S101  `busy` has nothing else
             worker = busy[connection]
             assert worker.run is not None  # noqa: S101
             event = worker.receive()
@@ -143,7 +132,7 @@ class WorkerPool:
                 event = Failed(worker.run, event)
             if isinstance(event, (Finished, Paused, Failed)):
                 worker.run = None
-            # Not before its last word has come: a run must not go with it unsaid.
+            # A dead worker is replaced only after its last message, so that no result is lost.
             if worker.run is None and not worker.process.is_alive():
                 worker.connection.close()
                 self._workers.remove(worker)
@@ -153,7 +142,7 @@ class WorkerPool:
     def close(self) -> None:
         """End every worker at once, whatever it is doing."""
         for worker in self._workers:
-            if worker.process.is_alive():  # else its number may be another's by now
+            if worker.process.is_alive():  # else another process may have its number by now
                 worker.process.kill()
         for worker in self._workers:
             worker.process.join()
@@ -180,11 +169,11 @@ class _Worker:
 
     def take(self, task: Task) -> None:
         self.run = task.run
-        with contextlib.suppress(OSError):  # it died while idle: the next receive says how
+        with contextlib.suppress(OSError):  # if it died while idle, the next `receive` says how
             self.connection.send(task)
 
     def receive(self) -> Any:
-        """What the worker sends next, or why it never will: a text."""
+        """What the worker sends next, or a text that says why it cannot."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -198,26 +187,26 @@ class _Worker:
 
 
 def available_cores() -> int:
-    """The processors this process may use."""
+    """How many processors this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def automatic_workers(device: Device) -> int:
-    """How many workers `--jobs auto` comes to, without starting one."""
+    """How many workers `--jobs auto` means, without starting one."""
     if not _may_have_gpu(device):
         return available_cores()
-    import torch  # noqa: PLC0415  five seconds, which only a machine with a GPU's driver spends
+    import torch  # noqa: PLC0415  takes 5 s, so only where there may be a GPU
 
     return 1 if torch.cuda.is_available() else available_cores()
 
 
 def check_device(device: Device) -> None:
-    """Refuse a GPU where none can be, before anything is loaded.
+    """Check that the system can have the device, before anything is loaded.
 
     Raises:
-        FmnistError: Where the system has no driver of a GPU.
+        FmnistError: When `cuda` is asked for and there is no driver of a GPU.
     """
     if device == "cuda" and not _may_have_gpu(device):
         raise FmnistError(

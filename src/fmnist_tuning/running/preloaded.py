@@ -1,7 +1,7 @@
-"""What workers are forked with: imported once, by the server that they are forked from.
+"""What every worker needs: imported once, by the server that workers are forked from.
 
-For that server alone: whatever else imports this is killed when its parent ends, too. torch's
-optimizers load `torch._dynamo` in their first step, whether or not anything is compiled.
+Only that server may import this, because the importing process is killed when its parent ends.
+torch's optimizers load `torch._dynamo` in their first step, even if nothing is compiled.
 """
 
 import contextlib
@@ -11,13 +11,13 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 
-# Else the server would go on loading when the command has ended already, and then take two seconds
-# to tear all of it down, with the command's output held open.
+# Without this, the server would go on loading after the command has ended, and then need two
+# seconds to end itself, while it keeps the command's output open.
 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-# It starts as `python -c`, for which the user's folder comes before the standard library.
+# The server starts as `python -c`, which looks for modules in the user's folder first.
 sys.path[:] = [entry for entry in sys.path if entry]
 
-with contextlib.suppress(Exception):  # the workers meet it again, and can say so
+with contextlib.suppress(Exception):  # the workers get the same error, and can report it
     import torch._dynamo  # noqa: F401
 
     import fmnist_tuning.data.images

@@ -1,4 +1,4 @@
-"""Which of the waiting trainings an idle worker gets, and how much of it. Pure."""
+"""Which of the waiting trainings an idle worker gets, and how many epochs of it. Pure."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,14 @@ from fmnist_tuning.sweeps.runs import PlannedRun, work
 class Schedule:
     """The trainings that wait for a worker, those with the most work left first.
 
-    Runs are given out whole, but for the last ones: when more are left than workers, and fewer than
-    two a worker, they are trained an epoch at a time in turn, so that the workers end together.
-    Five equal trainings take two workers 2.5 times as long as one of them, not 3 times. What it
-    cannot be shorter than is in R. McNaughton, Scheduling with deadlines and loss functions,
-    Management Science 6 (1959); that the longest remaining work first comes to it, in M. Pinedo,
-    Scheduling, "The makespan with preemptions".
+    One worker trains them in the order given. Several workers get whole runs, but for the last
+    ones: when more runs are left than workers, but fewer than two for each worker, the workers take
+    turns, an epoch each, so that they end together. So two workers need for five equal trainings
+    2.5 times as long as for one, not 3 times. The lower bound is in R. McNaughton, Scheduling with
+    deadlines and loss functions, Management Science 6 (1959); that the longest remaining work first
+    reaches it, in M. Pinedo, Scheduling, "The makespan with preemptions".
 
-    Args:
-        runs: In the order in which they are trained where there is one worker.
-        workers: How many train side by side.
-        in_turns: Whether runs may be divided among workers. Where the workers share one GPU it
-            has nothing to gain: the last run gets all of it.
+    Workers that share one GPU gain nothing by turns (`in_turns`): its last run has it to itself.
     """
 
     def __init__(self, runs: Sequence[PlannedRun], workers: int, *, in_turns: bool) -> None:
@@ -33,15 +29,11 @@ class Schedule:
         return len(self._waiting)
 
     def waiting(self) -> list[PlannedRun]:
-        """Who is next, in this order; last, those that another command trains."""
+        """The runs in the order in which they are next; those of another command come last."""
         return sorted(self._waiting, key=lambda run: (self._is_elsewhere(run), -self._urgency(run)))
 
     def take(self, run: PlannedRun, at_work: int) -> int | None:
-        """Give a run out.
-
-        Args:
-            run: One of those waiting.
-            at_work: How many other runs are being trained.
+        """Take a waiting run out, while `at_work` others are being trained.
 
         Returns:
             How many epochs to train before others have their turn; None for all.
@@ -52,7 +44,7 @@ class Schedule:
         return 1 if in_turns else None
 
     def trained(self, run: PlannedRun, epochs: int) -> None:
-        """Take note of how many epochs a run has behind it."""
+        """Remember how many epochs a run has finished."""
         self._trained[run.fingerprint] = epochs
 
     def put_back(self, run: PlannedRun) -> None:
@@ -60,7 +52,7 @@ class Schedule:
         self._waiting.append(run)
 
     def mark_elsewhere(self, run: PlannedRun) -> bool:
-        """Take note that another command trains a run; whether that is news."""
+        """Remember that another command trains a run; return whether that is news."""
         news = not self._is_elsewhere(run)
         self._elsewhere.add(run.fingerprint)
         return news
@@ -77,6 +69,6 @@ class Schedule:
         return run.fingerprint in self._elsewhere
 
     def _urgency(self, run: PlannedRun) -> int:
-        # Whatever is begun last should be short: else one worker trains on alone at the end.
+        # Short runs come last; else one worker would go on alone with a long one at the end.
         left = work(run.config, after=self._trained.get(run.fingerprint, 0))
         return left if self._workers > 1 else 0

@@ -1,7 +1,7 @@
-"""The process that trains: one run at a time, each measurement sent to the parent as it comes.
+"""The process that trains: one run at a time, each measurement sent to the parent at once.
 
-A worker loads what training needs and no more: no MLflow, no tables, no terminal. The parent
-imports this file too, and needs no torch: that waits.
+A worker loads only what training needs: no MLflow, no tables, no terminal. The parent imports this
+file too and does not need torch, so functions import torch.
 """
 
 import ctypes
@@ -21,16 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from fmnist_tuning.data.files import SharedImages
 from fmnist_tuning.errors import CheckpointError, FmnistError
 from fmnist_tuning.files import write_whole
-from fmnist_tuning.running.events import (
-    Environment,
-    EpochEnded,
-    Failed,
-    Finished,
-    Paused,
-    Restarted,
-    Resumed,
-    TrainingEvent,
-)
+from fmnist_tuning.running import events
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.settings import Precision, RunConfig
 
@@ -44,28 +35,20 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A run to train.
-
-    Attributes:
-        run: The run.
-        checkpoint: The file that each epoch leaves, and from which the run goes on if it is there.
-        weights: The file that the trained network leaves, before the outcome is sent.
-        epochs: How many to train at most before the run is `Paused`; None for all that are left.
-    """
+    """A run to train."""
 
     run: PlannedRun
-    checkpoint: Path
-    weights: Path
-    epochs: int | None = None
+    checkpoint: Path  # written after each epoch; if it is there, the run continues from it
+    weights: Path  # the trained network's, written before `Finished` is sent
+    epochs: int | None = None  # the most to train before the run is `Paused`; None for all
 
 
 def serve(connection: Connection, images: SharedImages, device: Device) -> None:
-    """The worker's life: load once, then train what comes until the pipe closes.
+    """A worker's life: load once, then train each task until the pipe closes.
 
-    It sends its `Environment`, or the reason (a text) why it cannot work; then what happens to each
-    task's run.
+    It sends its `Environment`, or a text that says why it cannot work; then the events of each run.
     """
-    # Ctrl-C reaches the whole terminal group; the parent decides what becomes of the workers.
+    # Ctrl-C reaches all processes of the terminal, but only the parent should handle it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.filterwarnings("ignore")
@@ -79,14 +62,14 @@ def serve(connection: Connection, images: SharedImages, device: Device) -> None:
     try:
         connection.send(trainer.environment)
         while True:
-            for event in trainer.events(connection.recv()):
+            for event in trainer.train(connection.recv()):
                 connection.send(event)
     except (EOFError, OSError):
-        return  # the parent is gone, or has closed the pipe: there is nobody to train for
+        return  # the parent has ended or closed the pipe
 
 
 class _Trainer:
-    """The data on the device, and what turns a configuration into a training on them."""
+    """The images on the device, and the trainings on them."""
 
     def __init__(self, images: SharedImages, device: Device) -> None:
         import torch  # noqa: PLC0415
@@ -100,84 +83,78 @@ class _Trainer:
             )
         on_gpu = device != "cpu" and torch.cuda.is_available()
         self._device = torch.device("cuda" if on_gpu else "cpu")
-        # One thread each: results must not depend on how many workers there are, and sums of
-        # floating-point numbers depend on how they are divided among threads.
+        # Sums of floating-point numbers depend on how they are divided among threads. With one
+        # thread each, results do not depend on how many workers there are.
         torch.set_num_threads(1)
-        # The same reason: cuDNN's fastest algorithms add in a different order every time.
+        # For the same reason: cuDNN's fastest algorithms add in a different order every time.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         self._data = FashionMnist.load(images, self._device)
-        self.environment = Environment(
+        self.environment = events.Environment(
             device=self._device.type,
             processor=torch.cuda.get_device_name() if on_gpu else _processor_name(),
             threads=torch.get_num_threads(),
-            torch=str(torch.__version__),  # its own type would pull torch into the parent
+            torch=str(torch.__version__),  # a TorchVersion would make the parent load torch
             python=platform.python_version(),
         )
 
-    def events(self, task: Task) -> Iterator[TrainingEvent]:
-        """Train one run; whatever goes wrong is an event too."""
+    def train(self, task: Task) -> Iterator[events.TrainingEvent]:
+        """Train one run; an error is an event too."""
         try:
             end = yield from self._training(task)
         except FmnistError as error:
             hopeless = not isinstance(error, CheckpointError)
-            yield Failed(task.run, str(error), hopeless=hopeless)
-        except Exception as error:  # noqa: BLE001  an arm that fails must not end the others
-            yield Failed(task.run, f"{type(error).__name__}: {error}")
+            yield events.Failed(task.run, str(error), hopeless=hopeless)
+        except Exception as error:  # noqa: BLE001  a run that fails must not end the others
+            yield events.Failed(task.run, f"{type(error).__name__}: {error}")
         else:
             yield end
 
-    def _training(self, task: Task) -> Generator[TrainingEvent, None, Finished | Paused]:
-        from fmnist_tuning.training.building import select_images  # noqa: PLC0415
-        from fmnist_tuning.training.checkpoint import pack, unpack  # noqa: PLC0415
-        from fmnist_tuning.training.classifier import Classifier, pack_weights  # noqa: PLC0415
-        from fmnist_tuning.training.loop import Progress, train  # noqa: PLC0415
+    def _training(
+        self, task: Task
+    ) -> Generator[events.TrainingEvent, None, events.Finished | events.Paused]:
+        from fmnist_tuning.training import building, checkpoint, classifier, loop  # noqa: PLC0415
 
         config = task.run.config
         self._set_precision(config.precision)
-        images = select_images(self._data, config.seed, **config.arguments("images"))
+        images = building.select_images(self._data, config.seed, **config.arguments("images"))
         built = self._built(config)
-        progress, turn = Progress(), task.epochs
+        progress, turn = loop.Progress(), task.epochs
         if task.checkpoint.is_file():
             try:
-                progress = unpack(_read(task.checkpoint), *built)
-                yield Resumed(task.run, tuple(progress.history))
+                progress = checkpoint.unpack(_read(task.checkpoint), *built)
+                yield events.Resumed(task.run, tuple(progress.history))
             except CheckpointError as error:
                 aside = task.checkpoint.with_suffix(".damaged")
                 task.checkpoint.replace(aside)
-                yield Restarted(task.run, f"{error}: set aside as {aside}")
+                yield events.Restarted(task.run, f"{error}: set aside as {aside}")
                 built = self._built(config)
-                turn = None  # a disk that spoils every checkpoint must not keep it from its end
+                turn = None  # in turns, a disk that spoils every checkpoint would go on for ever
         model, optimizer, order = built
         settings = config.arguments("loop")
-        epochs = train(model, images, optimizer, order=order, progress=progress, **settings)
+        epochs = loop.train(model, images, optimizer, order=order, progress=progress, **settings)
         last = len(progress.history) + (turn or config.epochs)
         while True:
             try:
                 metrics = next(epochs)
             except StopIteration as end:
-                classifier = Classifier(model, images.train.mean, images.train.deviation)
-                _write(task.weights, pack_weights(classifier))
-                return Finished(task.run, end.value.metrics())
-            # First the checkpoint, then the news: what is in MLflow need never be trained again.
-            _write(task.checkpoint, pack(*built, progress))
-            yield EpochEnded(task.run, metrics)
+                trained = classifier.Classifier(model, images.train.mean, images.train.deviation)
+                _write(task.weights, classifier.pack_weights(trained))
+                return events.Finished(task.run, end.value.metrics())
+            # The checkpoint comes first, so that no epoch in MLflow is ever trained again.
+            _write(task.checkpoint, checkpoint.pack(*built, progress))
+            yield events.EpochEnded(task.run, metrics)
             if last == metrics.epoch < config.epochs:
-                return Paused(task.run)
+                return events.Paused(task.run)
 
     def _built(
         self, config: RunConfig
     ) -> "tuple[FashionCNN, torch.optim.Optimizer, torch.Generator]":
-        from fmnist_tuning.training.building import (  # noqa: PLC0415
-            Stream,
-            build_model,
-            build_optimizer,
-            generator,
-        )
+        from fmnist_tuning.training import building  # noqa: PLC0415
 
-        model = build_model(config.seed, self._device, **config.arguments("network"))
-        optimizer = build_optimizer(model, **config.arguments("optimizer"))
-        return model, optimizer, generator(config.seed, Stream.ORDER)
+        model = building.build_model(config.seed, self._device, **config.arguments("network"))
+        optimizer = building.build_optimizer(model, **config.arguments("optimizer"))
+        return model, optimizer, building.generator(config.seed, building.Stream.ORDER)
 
     def _set_precision(self, precision: Precision) -> None:
         import torch  # noqa: PLC0415
@@ -207,7 +184,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent has gone, even in mid-epoch: somebody else may take the run up."""
+    """End with the parent, even in mid-epoch, because another command may continue the run."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -220,10 +197,10 @@ def _end_with_parent() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let the allocator keep what a step frees: the next one needs the same again.
+    """Let the allocator keep the memory that a step frees, because the next step needs it again.
 
-    glibc would return large blocks to the system, which hands them back page by page, each filled
-    with zeros: 700 page faults a step, a twentieth of its time.
+    glibc would return large blocks to the system and get them back page by page, each filled with
+    zeros. These 700 page faults take a twentieth of a step's time.
     """
     allocator = ctypes.CDLL(None) if sys.platform == "linux" else None
     if allocator is not None and hasattr(allocator, "mallopt"):  # glibc's own; musl has none

@@ -1,1 +1,1 @@
-"""One run, from initial weights to its outcome: the mathematics, and nothing around it."""
+"""One run, from initial weights to its outcome: only the mathematics."""

@@ -1,8 +1,8 @@
 """A run's generators, network and optimizer, as they are before the first step.
 
-Every source of randomness has its own generator, and all of them descend from the run's seed. So
-two arms with one seed start from the same weights where their layers agree, and see the same images
-in the same order.
+Every source of randomness has its own generator, which the run's seed determines. So two arms with
+one seed start from the same weights where their layers agree, and see the same images in the same
+order.
 """
 
 from enum import IntEnum
@@ -21,7 +21,7 @@ CAPTURABLE: Final = ("Adadelta", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
 
 
 class Stream(IntEnum):
-    """What randomness is for; each purpose has a stream of its own under one seed."""
+    """The purposes of randomness; each has a stream of its own under one seed."""
 
     WEIGHTS = 0
     ORDER = 1
@@ -36,35 +36,24 @@ def generator(seed: int, stream: Stream, device: torch.device | str = "cpu") -> 
 
 
 def select_images(data: FashionMnist, seed: int, **choice: object) -> Images:
-    """What a run trains on and is judged by.
-
-    Args:
-        data: All images.
-        seed: The run's seed.
-        **choice: Arguments of `FashionMnist.select`.
+    """The images of a run; `choice` are arguments of `FashionMnist.select`.
 
     Raises:
-        DataError: When the data have fewer images than it asks for.
+        DataError: When there are fewer images than the run needs.
     """
     return data.select(**choice, generator=generator(seed, Stream.SUBSET))  # type: ignore[arg-type]
 
 
 def build_model(seed: int, device: torch.device, **architecture: object) -> FashionCNN:
-    """A network with the initial weights of `seed`, the same on every kind of device.
-
-    Args:
-        seed: The run's seed.
-        device: Where the network will train.
-        **architecture: Arguments of `FashionCNN`.
-    """
+    """A `FashionCNN` with the initial weights of `seed`, the same on every kind of device."""
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, Stream.WEIGHTS).get_state())
         model = FashionCNN(
             dropout_generator=generator(seed, Stream.DROPOUT, device),
             **architecture,  # type: ignore[arg-type]
         )
-    # Images with one channel have no layout of their own: the weights' layout decides, and this
-    # one is the faster on a CPU.
+    # Images with one channel have the same layout in both formats, so the weights' format decides.
+    # This one is faster on a CPU.
     return model.to(device).to(memory_format=torch.channels_last)
 
 

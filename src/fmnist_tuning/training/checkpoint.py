@@ -15,10 +15,7 @@ _FORMAT: Final = 1
 
 
 def pack(
-    model: FashionCNN,
-    optimizer: torch.optim.Optimizer,
-    order: torch.Generator,
-    progress: Progress,
+    model: FashionCNN, optimizer: torch.optim.Optimizer, order: torch.Generator, progress: Progress
 ) -> bytes:
     """Everything that the next epoch depends on."""
     dropout = model.dropout.generator
@@ -38,16 +35,13 @@ def pack(
 
 
 def unpack(
-    content: bytes,
-    model: FashionCNN,
-    optimizer: torch.optim.Optimizer,
-    order: torch.Generator,
+    content: bytes, model: FashionCNN, optimizer: torch.optim.Optimizer, order: torch.Generator
 ) -> Progress:
-    """Put a freshly built run where `pack` left another of the same configuration.
+    """Bring a newly built run to the state that `pack` saved, and return its progress.
 
     Raises:
-        CheckpointError: When the bytes are damaged or another network's; what was passed in must
-            be built anew then.
+        CheckpointError: When the bytes are damaged or another network's. The model, optimizer and
+            generator may have changed then and must be built again.
     """
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

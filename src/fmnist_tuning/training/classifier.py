@@ -1,4 +1,4 @@
-"""A trained network as others use it: bytes of images in, probabilities of the classes out."""
+"""A trained network as others use it: from the bytes of images to probabilities of classes."""
 
 import io
 from collections.abc import Mapping
@@ -16,12 +16,9 @@ from fmnist_tuning.training.step import autocast
 
 
 class Classifier(nn.Module):
-    """The network behind the normalisation that it was trained with, and a softmax.
+    """The normalisation that a network was trained with, then the network, then a softmax.
 
-    Args:
-        network: Trained, or about to be given its weights.
-        mean: Of the training set's pixels, on the scale from 0 to 1.
-        deviation: Their standard deviation.
+    Mean and standard deviation are those of the training set's pixels, on the scale from 0 to 1.
     """
 
     mean: Tensor
@@ -47,18 +44,18 @@ def pack_weights(classifier: Classifier) -> bytes:
 
 
 def unpack_weights(content: bytes, architecture: Mapping[str, object]) -> Classifier:
-    """A classifier from what a run kept, on the CPU and in evaluation mode.
+    """A classifier from a run's `weights.pt`, on the CPU and in evaluation mode.
 
-    Args:
-        content: Of the run's `weights.pt`. Nothing in it can run: only tensors are loaded.
-        architecture: Arguments of `FashionCNN`.
+    Only tensors are loaded, so nothing in the file can run. `architecture` are arguments of
+    `FashionCNN`.
 
     Raises:
         WeightsError: When the bytes are damaged, or another network's.
     """
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        # Without memory of its own: whatever size the settings ask for, the bytes have to have it.
+        # On "meta", the network takes no memory: wrong settings cannot ask for more than the
+        # file has.
         with torch.device("meta"):
             classifier = Classifier(FashionCNN(**architecture))  # type: ignore[arg-type]
         classifier.load_state_dict(state, assign=True)
@@ -77,13 +74,7 @@ def unpack_weights(content: bytes, architecture: Mapping[str, object]) -> Classi
 def classify(
     classifier: Classifier, images: NDArray[np.uint8], precision: Precision = "float32"
 ) -> NDArray[np.float32]:
-    """(N, 28, 28) images → (N, 10) probabilities.
-
-    Args:
-        classifier: On the CPU, in evaluation mode.
-        images: Bright garments on black; one or more.
-        precision: Of the arithmetic.
-    """
+    """(N, 28, 28) images, bright on black → (N, 10) probabilities, on the CPU."""
     batches = []
     for batch in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
         with autocast(batch.device, precision):

@@ -19,7 +19,7 @@ from fmnist_tuning.training.building import CAPTURABLE
 from fmnist_tuning.training.model import FashionCNN
 from fmnist_tuning.training.step import GraphedStep, TrainingStep, autocast
 
-EVALUATION_BATCH: Final = 250  # the fastest on a CPU, whose caches larger ones leave; any is exact
+EVALUATION_BATCH: Final = 250  # the fastest on a CPU: larger batches do not fit into its caches
 
 CONVERGED_ACCURACY: Final = 0.8
 CONVERGENCE_WINDOW: Final = 3_200  # images: a standard error of 0.7 points at 80 %
@@ -27,17 +27,11 @@ CONVERGENCE_WINDOW: Final = 3_200  # images: a standard error of 0.7 points at 8
 
 @dataclass
 class Progress:
-    """How far a run has come: what it needs to go on, beside weights, optimizer and generators.
+    """What a run needs to continue, beside weights, optimizer and generators."""
 
-    Attributes:
-        history: The epochs so far.
-        hits: Images classified rightly in each training step so far.
-        seconds: Spent on them.
-    """
-
-    history: list[EpochMetrics] = field(default_factory=list)
-    hits: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    history: list[EpochMetrics] = field(default_factory=list)  # of the epochs so far
+    hits: list[float] = field(default_factory=list)  # images classified correctly, per step
+    seconds: float = 0.0  # of the epochs so far
 
 
 def train(
@@ -51,17 +45,11 @@ def train(
     precision: Precision = "float32",
     progress: Progress | None = None,
 ) -> Generator[EpochMetrics, None, RunOutcome]:
-    """Train `model` in place with cross-entropy.
+    """Train `model`, which is on the device of the images, in place with cross-entropy.
 
-    Args:
-        model: The network, on the device of the images.
-        images: Training, validation and perhaps test images.
-        optimizer: Over the network's parameters.
-        epochs: How often every training image is seen.
-        batch_size: Images a step; an epoch's last step takes those that remain.
-        order: Generator on the CPU for the order of the images, a new one every epoch.
-        precision: Of the arithmetic, in training and evaluation.
-        progress: Epochs already behind the model; brought up to date before each `yield`.
+    The generator `order` is on the CPU and gives every epoch a new order of the images. An epoch's
+    last batch has the images that remain. `progress` is updated before each `yield`; if it already
+    has epochs, training continues after them.
 
     Yields:
         The metrics of each epoch as it ends.
@@ -93,7 +81,7 @@ def _trained_epoch(  # noqa: PLR0917  one caller, just above
     places: Tensor,
     batch_size: int,
 ) -> tuple[EpochMetrics, Tensor]:
-    """Train on the images in this order (N,); also which of them were classified rightly."""
+    """Train on the images in this order (N,); also return which were classified correctly."""
     started = time.perf_counter()
     step.model.train()
     step.begin_epoch(places)
@@ -117,7 +105,7 @@ def _trained_epoch(  # noqa: PLR0917  one caller, just above
 
 
 def _on_its_device(step: TrainingStep) -> Callable[[int], None]:
-    """The step, as a CUDA graph where there is a GPU and the optimizer allows it."""
+    """The step; on a GPU, as a CUDA graph if the optimizer allows it."""
     name = type(step.optimizer).__name__
     graphed = step.device.type == "cuda" and name in (*CAPTURABLE, "SGD")
     return GraphedStep(step) if graphed else step
@@ -177,18 +165,13 @@ def epochs_to_accuracy(
     accuracy: float = CONVERGED_ACCURACY,
     window: int = CONVERGENCE_WINDOW,
 ) -> float | None:
-    """When the accuracy over a trailing window of training steps first reached a level.
+    """When the accuracy over the last `window` images first reached a level.
 
-    Args:
-        hits: Images classified rightly in each step, from the first epoch on.
-        train_size: Images an epoch.
-        batch_size: Images a step, but for each epoch's last.
-        accuracy: The level, a fraction.
-        window: About how many images the accuracy is taken over; rounded to whole steps, and at
-            most an epoch.
+    `hits` are the images classified correctly in each step since the first epoch. The window is
+    rounded to whole steps, and is at most an epoch.
 
     Returns:
-        Epochs, whole and part (0.4 is two fifths of the first), or None where it never did.
+        Epochs, whole and part (0.4 is two fifths of the first), or None if it never did.
     """
     steps = -(-train_size // batch_size)  # an epoch
     sizes = np.full(steps, batch_size)

@@ -12,12 +12,7 @@ from fmnist_tuning.sweeps.settings import CLASSES, IMAGE_SIZE
 class ConvBlock(nn.Module):
     """Conv2d (padding keeps the size) → BatchNorm2d (optional) → ReLU → MaxPool2d (optional).
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Edge of the square kernel in pixels, odd.
-        use_batch_norm: Normalise each channel over the batch.
-        use_pooling: Take the maximum of every 2x2 pixels.
+    The edge of the square kernel is an odd number of pixels.
     """
 
     def __init__(
@@ -36,15 +31,15 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) → (N, out_channels, H, W), or half of H and W with pooling."""
-        # ReLU is monotone, so it commutes with the maximum: pooling first computes the same
-        # function and leaves ReLU a quarter of the pixels.
+        # ReLU is monotone, so it may come after the maximum: the result is the same, and ReLU has
+        # only a quarter of the pixels to compute.
         return F.relu(self.pool(self.norm(self._convolved(x))), inplace=True)
 
     def _convolved(self, x: Tensor) -> Tensor:
         bias = self.conv.bias
         assert bias is not None  # noqa: S101  Conv2d has one unless told otherwise
-        # Batch norm takes each channel's mean away, and any bias with it: the bias's gradient is
-        # zero, and summing the output's gradient to find that out would be a pass over all of it.
+        # Batch norm subtracts each channel's mean, and with it the bias. So the bias's gradient is
+        # zero, and computing it would be a needless pass over the output's gradient.
         normalised = isinstance(self.norm, nn.BatchNorm2d)
         bias = bias.detach() if normalised else bias
         return F.conv2d(x, self.conv.weight, bias, padding=self.conv.padding)
@@ -54,11 +49,7 @@ class SeededDropout(nn.Dropout):
     """Dropout that draws from a generator of its own instead of PyTorch's global one.
 
     Two trainings in one process then cannot disturb each other, and a checkpoint can hold the
-    generator's state.
-
-    Args:
-        p: Probability that a unit is set to zero while training.
-        generator: Source of the randomness, on the device of the units.
+    generator's state. The generator is on the device of the units.
     """
 
     def __init__(self, p: float, generator: torch.Generator | None = None) -> None:
@@ -80,14 +71,8 @@ def _channels_last(images: Tensor) -> Tensor:
 class FashionCNN(nn.Module):
     """A small CNN for 28x28 grey images in ten classes.
 
-    Args:
-        conv_channels: Output channels of each convolution block; their number is the depth.
-        kernel_size: Edge of the square kernels in pixels, odd.
-        use_pooling: Halve the image after every block.
-        use_batch_norm: Normalise every block's channels over the batch.
-        dropout_rate: Probability of dropping a unit after each hidden linear layer.
-        fc_units: Widths of the hidden linear layers.
-        dropout_generator: Source of the dropout's randomness; PyTorch's global one by default.
+    `conv_channels` has the output channels of each convolution block, `fc_units` the width of each
+    hidden linear layer. Dropout follows each hidden linear layer.
     """
 
     def __init__(
@@ -127,8 +112,8 @@ class FashionCNN(nn.Module):
         for block in self.blocks:
             x = block(x)
         if x.requires_grad:
-            # The linear layer hands its gradient back in another layout than the blocks', and
-            # kernels that meet two layouts at once are 8 to 16 times slower.
+            # The linear layer returns its gradient in another layout than the blocks use, and
+            # kernels with inputs in two layouts are 8 to 16 times slower.
             x.register_hook(_channels_last)  # type: ignore[no-untyped-call]
         x = x.flatten(1)  # (N, channels * size * size)
         for layer in self.hidden:

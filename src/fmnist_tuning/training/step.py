@@ -12,12 +12,12 @@ from fmnist_tuning.data.images import Split
 from fmnist_tuning.sweeps.settings import Precision
 from fmnist_tuning.training.model import FashionCNN
 
-# What libraries set up on first use must not be caught in a graph.
+# Libraries set things up when they are first used; a graph must not record that.
 WARM_UP_STEPS: Final = 3
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Arithmetic in bfloat16 where it is asked for; weights and sums stay float32."""
+    """Arithmetic in bfloat16 if `precision` asks for it; weights and sums stay float32."""
     return torch.autocast(
         device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False
     )
@@ -26,15 +26,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 class TrainingStep:
     """Trains on the next images of an epoch's order.
 
-    Whatever changes from step to step is a tensor that stays in its place, on the device: so a
-    recording of one step can be replayed as the next, and nothing waits for the host but once an
-    epoch.
-
-    Args:
-        model: The network, on the device of the images.
-        split: The training images.
-        optimizer: Over the network's parameters.
-        precision: Of the arithmetic; `tf32` is set outside, for the whole process.
+    Everything that changes between steps is a tensor that stays in its place on the device. So one
+    recorded step can be replayed as the next, and the device waits for the host only once an epoch.
+    The precision `tf32` is set outside, for the whole process.
     """
 
     def __init__(
@@ -55,7 +49,7 @@ class TrainingStep:
         self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def begin_epoch(self, order: Tensor) -> None:
-        """Take the images in this order (N,) from now on."""
+        """Use the images in this order (N,) from now on."""
         self._order.copy_(order)
         self._done.zero_()
         self._loss.zero_()
@@ -75,23 +69,20 @@ class TrainingStep:
         self._done += size
 
     def mean_loss(self) -> float:
-        """Over the epoch's images so far."""
+        """The mean loss over the epoch's images so far."""
         return float(self._loss.item() / self._done.item())
 
     def right(self) -> Tensor:
-        """Which images of the epoch's order were classified rightly: (N,) bool on the CPU."""
+        """Which images of the epoch's order were classified correctly: (N,) bool on the CPU."""
         return self._right.cpu()
 
 
 class GraphedStep:
-    """The same step as a CUDA graph: one launch instead of some fifty.
+    """The same step as a CUDA graph: one launch instead of about fifty.
 
-    On a GPU, launches are what small networks spend their time on. Each batch size has a graph of
-    its own, an epoch's last, smaller batch too. The first few steps of each run as they are, and
-    train like all others.
-
-    Args:
-        step: The step to record.
+    On a GPU, small networks spend most of their time on launches. Each batch size has its own graph
+    (an epoch's last batch may be smaller). Its first few steps run without a graph, and train like
+    all others.
     """
 
     def __init__(self, step: TrainingStep) -> None:
@@ -118,7 +109,7 @@ class GraphedStep:
         generator = self._step.model.dropout.generator
         if generator is not None:  # its position must advance with every replay
             graph.register_generator_state(generator)
-        # Gradients are made anew by every recorded step, in the graph's own memory.
+        # The recorded step allocates its gradients anew, in the graph's own memory.
         self._step.optimizer.zero_grad()
         with torch.cuda.graph(graph, stream=self._stream):
             self._step(size)

@@ -1,1 +1,1 @@
-"""Figures, drawn from frames alone."""
+"""Figures, drawn from frames only."""

@@ -1,4 +1,4 @@
-"""What a classifier says of labelled images, and figures of what it gets wrong."""
+"""What a classifier says about labelled images, and figures of its mistakes."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,33 +13,28 @@ from fmnist_tuning.report.figures.style import INK, VALIDATION, add_note, new_fi
 
 MISTAKES: Final = 36
 _COLUMNS: Final = 9
+_NOTE_WIDTH: Final = 120  # characters
 _DARK: Final = 0.5
-_LONG_BAR: Final = 20.0  # percent: longer ones hold their number
+_LONG_BAR: Final = 20.0  # percent: bars longer than this have their number inside
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A classifier's answers.
+    """A classifier's answers."""
 
-    Attributes:
-        images: (N, 28, 28) uint8.
-        labels: (N,) int64, what each image is.
-        probabilities: (N, 10) float32, what the classifier takes it for.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    images: NDArray[np.uint8]  # (N, 28, 28)
+    labels: NDArray[np.int64]  # (N,) what each image is
+    probabilities: NDArray[np.float32]  # (N, 10) what the classifier takes it for
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(N,) the likeliest class of each image."""
+        """(N,) the most probable class of each image."""
         predicted: NDArray[np.int64] = self.probabilities.argmax(1)
         return predicted
 
     @property
     def accuracy(self) -> float:
-        """The fraction of images taken for what they are."""
+        """The fraction of images whose most probable class is the right one."""
         return int((self.predicted == self.labels).sum()) / len(self.labels)
 
     def confusion(self) -> NDArray[np.int64]:
@@ -50,9 +45,9 @@ class Scores:
         return table
 
     def most_wrong(self, count: int) -> NDArray[np.intp]:
-        """Positions of the misclassified images that were given the least chance of being right.
+        """Positions of at most `count` misclassified images, the worst first.
 
-        The worst comes first; fewer than `count` where there are not so many mistakes.
+        The worst mistake gave the image's true class the lowest probability.
         """
         wrong = np.flatnonzero(self.predicted != self.labels)
         chance = self.probabilities[wrong, self.labels[wrong]]
@@ -60,14 +55,7 @@ class Scores:
 
 
 def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
-    """The confusion matrix, and beside it the accuracy of each class.
-
-    Args:
-        scores: On the images that the accuracy is of.
-        classes: Their names, in the order of the labels.
-        title: Whose mistakes these are.
-        note: Of what settings.
-    """
+    """The confusion matrix, and beside it the accuracy of each class; `note` stands below."""
     with styled():
         figure, (left, right) = new_figure(title, 4.5, ncols=2, sharey=True, width_ratios=(3, 1))
         table = scores.confusion()
@@ -87,7 +75,7 @@ def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str
         right.barh(places, accuracies, color=VALIDATION, height=0.7)
         for place, accuracy in zip(places, accuracies, strict=True):
             if counts[place] == 0:
-                continue  # no image is of this class: nothing is known of it
+                continue  # there is no image of this class, so its accuracy is unknown
             long = accuracy > _LONG_BAR
             look = {"ha": "right", "color": "white"} if long else {"ha": "left", "color": INK}
             beside = accuracy - 1 if long else accuracy + 1
@@ -96,48 +84,33 @@ def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str
         right.tick_params(left=False, labelleft=False)
         right.grid(visible=False, axis="y")
         right_of_all = f"{scores.accuracy * 100:.2f} % of {len(scores.labels):,} images right."
-        add_note(figure, f"{right_of_all} Zeros are left out.", _wrapped(note))
+        note = textwrap.fill(note, _NOTE_WIDTH)
+        add_note(figure, f"{right_of_all} Zeros are left out.", note)
     return figure
 
 
 def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
-    """The misclassified images that were given the least chance of being what they are.
-
-    Args:
-        scores: On the images that the accuracy is of.
-        classes: Their names, in the order of the labels.
-        title: Whose mistakes these are.
-        note: Of what settings.
-    """
+    """The worst mistakes as `Scores.most_wrong` orders them; `note` stands below."""
     worst = scores.most_wrong(MISTAKES)
     rows = max(-(-len(worst) // _COLUMNS), 1)
     with styled():
         figure, axes = new_figure(
             title, 0.75 + 1.12 * rows, nrows=rows, ncols=_COLUMNS, squeeze=False
         )
-        panels = axes.ravel()
-        for panel in panels:
+        for panel in axes.flat:
             panel.set_axis_off()
-        for panel, place in zip(panels, worst, strict=False):
+        for panel, place in zip(axes.flat, worst, strict=False):
             label, taken = int(scores.labels[place]), int(scores.predicted[place])
             chance = scores.probabilities[place, taken] * 100
             panel.imshow(scores.images[place], cmap="gray", vmin=0, vmax=255)
-            panel.set_title(
-                f"{classes[label]}\nnot {classes[taken]}\n{chance:.1f} %",
-                fontsize=6,
-                loc="center",
-                linespacing=1.1,
-            )
+            text = f"{classes[label]}\nnot {classes[taken]}\n{chance:.1f} %"
+            panel.set_title(text, fontsize=6, loc="center", linespacing=1.1)
         wrong = int((scores.predicted != scores.labels).sum())
         add_note(
             figure,
             f"The {len(worst)} of {wrong:,} mistakes whose true class was given the least chance, "
             "the worst first.",
             "Above each: what it is, what it was taken for, and with which probability.",
-            _wrapped(note),
+            textwrap.fill(note, _NOTE_WIDTH),
         )
     return figure
-
-
-def _wrapped(note: str) -> str:
-    return textwrap.fill(note, 120)

@@ -1,9 +1,10 @@
 """The kinds of figure that a sweep file may ask for, each with the axes that it needs.
 
-Each has two panels: what the sweep is about on the left, on an axis that starts where differences
-can be seen, and train beside validation on the right, where overfitting shows.
+Each has two panels. The left one shows what the sweep is about, on an axis that does not start at
+zero, so that differences can be seen. The right one shows overfitting: train beside validation.
 
-Whoever reads a sweep's file asks for the axes here: matplotlib waits until a figure is drawn.
+Reading a sweep's file needs this module for the axes, so matplotlib is imported only when a figure
+is drawn.
 """
 
 import math
@@ -27,23 +28,18 @@ _MAX_RANKED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of figure.
+    """A kind of figure."""
 
-    Attributes:
-        axes: Of `x` and `y`, the swept settings that its drawing asks for, in this order.
-        draw: Takes the frames of a sweep with at least one finished run, and those settings.
-    """
-
-    axes: tuple[str, ...]
-    draw: "Callable[..., Figure]"
+    axes: tuple[str, ...]  # which of `x` and `y` it needs; each names a swept setting
+    draw: "Callable[..., Figure]"  # of the frames (at least one finished run) and those settings
 
 
 KINDS: Final[dict[str, Kind]] = {}
-"""By the name that a sweep's file gives."""
+"""By the name that a sweep's file uses."""
 
 
 def _kind(*axes: str) -> "Callable[[Callable[..., Figure]], Callable[..., Figure]]":
-    """The kind that has the name of the function."""
+    """Register a function as the kind of figure with the function's name."""
 
     def register(draw: "Callable[..., Figure]") -> "Callable[..., Figure]":
         KINDS[draw.__name__] = Kind(axes, draw)
@@ -53,7 +49,7 @@ def _kind(*axes: str) -> "Callable[[Callable[..., Figure]], Callable[..., Figure
 
 
 def axes_by_kind() -> dict[str, tuple[str, ...]]:
-    """What `sweeps.reading.load_sweeps` asks."""
+    """Each kind's axes, as `sweeps.reading.load_sweeps` needs them."""
     return {name: kind.axes for name, kind in KINDS.items()}
 
 
@@ -70,7 +66,7 @@ def comparison(frames: "SweepFrames", x: str) -> "Figure":
 
 
 def _along(frames: "SweepFrames", x: str, *, joined: bool) -> "Figure":
-    """The values of a setting along the axis, and a series for each of the other settings."""
+    """The values of a setting along the axis, and a series for each combination of the others."""
     from fmnist_tuning.report.figures import series, style
 
     figure, (left, right) = style.new_figure(frames.sweep.title, 3.4, ncols=2)

@@ -1,4 +1,4 @@
-"""What figures of a sweep are made of: which arms, what they are called, and how each is drawn."""
+"""The parts of a sweep's figure: which arms it shows, their labels, and how each is drawn."""
 
 import math
 import textwrap
@@ -16,11 +16,11 @@ from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig, label_of, label_of_value
 
 _BESIDE_POINTS: Final = -6.0
-_LOG_RATIO: Final = 20  # values that span more are spread by their ratios
+_LOG_RATIO: Final = 20  # if the largest value is this many times the smallest, the axis is a log
 
 
 def best_arms(frames: SweepFrames, limit: int) -> tuple[list[Arm], str]:
-    """The arms in the sweep's order, at most so many, and a sentence on those left out."""
+    """The best arms in the sweep's order, and a sentence if any are left out."""
     arms = list(frames.arms)
     if len(arms) <= limit:
         return arms, ""
@@ -30,12 +30,9 @@ def best_arms(frames: SweepFrames, limit: int) -> tuple[list[Arm], str]:
 
 
 def short_labels(frames: SweepFrames, arms: list[Arm], without: tuple[str, ...] = ()) -> list[str]:
-    """What tells these arms apart: the swept settings, less those on which they agree.
+    """Each arm's name and the swept settings that differ among these arms.
 
-    Args:
-        frames: Of the sweep.
-        arms: To be named.
-        without: Settings that the figure shows by other means.
+    Settings in `without` are left out, because the figure shows them in another way.
     """
     settings = [arm.config.model_dump(mode="json") for arm in arms]
     differing = [
@@ -43,44 +40,29 @@ def short_labels(frames: SweepFrames, arms: list[Arm], without: tuple[str, ...] 
         for key in frames.sweep.swept
         if key not in without and any(s[key] != settings[0][key] for s in settings)
     ]
-    return [
-        " ".join(
-            filter(
-                None,
-                (
-                    f"{arm.name}:" if arm.name and differing else arm.name,
-                    ", ".join(f"{label_of(k)} {label_of_value(own[k])}" for k in differing),
-                ),
-            )
-        )
-        for arm, own in zip(arms, settings, strict=True)
-    ]
+    labels = []
+    for arm, own in zip(arms, settings, strict=True):
+        values = ", ".join(f"{label_of(key)} {label_of_value(own[key])}" for key in differing)
+        labels.append(f"{arm.name}: {values}" if arm.name and values else arm.name or values)
+    return labels
 
 
 class Scale:
     """Where the values of a setting stand on an axis.
 
-    Args:
-        setting: The setting.
-        arms: That have its values.
-        numbers: Space numeric values as numbers; otherwise, and for others, evenly.
+    If `numbers` is true, numeric values stand where the number line has them. All other values are
+    spaced evenly.
     """
 
     def __init__(self, setting: str, arms: Sequence[Arm], *, numbers: bool) -> None:
         self._setting = setting
         self._values = values_of(arms, setting)
-        self._numeric = numbers and all(
-            isinstance(value, (int, float)) and not isinstance(value, bool)
-            for value in self._values
-        )
-        self._log = (
-            self._numeric
-            and min(self._values) > 0
-            and max(self._values) / min(self._values) >= _LOG_RATIO
-        )
+        self._numeric = numbers and _all_numbers(self._values)
+        low, high = (min(self._values), max(self._values)) if self._numeric else (0, 0)
+        self._log = low > 0 and high / low >= _LOG_RATIO
 
     def position(self, arm: Arm, series: int, of: int) -> float:
-        """Where an arm stands, in one of so many series."""
+        """Where an arm stands; evenly spaced values have their series side by side."""
         value = value_of(arm, self._setting)
         if self._numeric:
             return float(value)
@@ -115,12 +97,15 @@ def values_of(arms: Sequence[Arm], setting: str) -> list[Any]:
     for arm in arms:
         if value_of(arm, setting) not in values:
             values.append(value_of(arm, setting))
-    ordered = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    return sorted(values) if ordered else values
+    return sorted(values) if _all_numbers(values) else values
+
+
+def _all_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
 def grouped(frames: SweepFrames, arms: list[Arm], x: str) -> dict[str, list[Arm]]:
-    """The arms by what tells them apart but for `x`, each group in the order of `x`."""
+    """The arms by their other settings than `x`, each group in the order of `x`."""
     groups: dict[str, list[Arm]] = {}
     for arm, label in zip(arms, short_labels(frames, arms, without=(x,)), strict=True):
         groups.setdefault(label, []).append(arm)
@@ -160,7 +145,7 @@ def draw(  # noqa: PLR0917  a series is what, where and how
     label: str | None = None,
     across: bool = False,
 ) -> None:
-    """A dot a run, and each arm's mean with its interval; `across` lays the values on x."""
+    """A dot for each run, and each arm's mean with its interval; `across`: values along x."""
     shown = METRICS[metric]
     beside = _beside(axes, across=across)
     means, errors = [], []
@@ -173,16 +158,8 @@ def draw(  # noqa: PLR0917  a series is what, where and how
         if len(values) > 1:
             places = [position] * len(values)
             dots = (values, places) if across else (places, values)
-            axes.plot(
-                *dots,
-                ls="none",
-                marker="o",
-                ms=4,
-                mec="none",
-                color=look.colour,
-                alpha=0.6,
-                transform=beside,
-            )
+            dot = {"ls": "none", "marker": "o", "ms": 4, "mec": "none", "alpha": 0.6}
+            axes.plot(*dots, **dot, color=look.colour, transform=beside)
     points = (means, positions) if across else (positions, means)
     bars = {"xerr" if across else "yerr": errors} if any(errors) else {}
     axes.errorbar(
@@ -200,7 +177,7 @@ def draw(  # noqa: PLR0917  a series is what, where and how
 
 
 def legend_above(axes: Any) -> None:
-    """A legend above the axes, where something has a label."""
+    """A legend above the axes, if any series has a label."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
@@ -208,23 +185,17 @@ def legend_above(axes: Any) -> None:
 def join_seeds(
     axes: Any, frames: SweepFrames, arms: Sequence[Arm], positions: Sequence[float]
 ) -> None:
-    """Lines between runs that share a seed: what the paired comparison compares."""
+    """Lines between runs that share a seed: the pairs that the paired comparison compares."""
     values = [frames.by_seed([arm], ACCURACY) for arm in arms]
+    beside = _beside(axes, across=False)
     for (one, here), (other, there) in pairwise(zip(values, positions, strict=True)):
         for seed in one.keys() & other.keys():
             pair = [METRICS[ACCURACY].on_axis(side[seed]) for side in (one, other)]
-            axes.plot(
-                [here, there],
-                pair,
-                color=PALE,
-                lw=0.8,
-                zorder=1,
-                transform=_beside(axes, across=False),
-            )
+            axes.plot([here, there], pair, color=PALE, lw=0.8, zorder=1, transform=beside)
 
 
 def _beside(axes: Any, *, across: bool) -> Transform:
-    """A little left of the mean, or below it, where its marker does not hide a run's dot."""
+    """A little left of the mean, or below it, so that its marker does not hide a run's dot."""
     shift = _BESIDE_POINTS / 72
     offset = (0.0, shift) if across else (shift, 0.0)
     return axes.transData + ScaledTranslation(*offset, axes.figure.dpi_scale_trans)  # type: ignore[no-any-return]

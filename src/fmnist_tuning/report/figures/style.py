@@ -4,8 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -41,20 +40,19 @@ _RC: Final[dict[Any, Any]] = {
     "lines.linewidth": 1.5,
     "savefig.dpi": 200,
     "svg.hashsalt": "fmnist",
-    "text.parse_math": False,  # titles are people's words
+    "text.parse_math": False,  # a dollar sign in a sweep's title is no formula
 }
 
-# Okabe & Ito's palette, which stays distinct for the colour-blind, less its yellow, which paper
-# swallows; ordered so that neighbours differ in grey print too. Markers tell the rest.
+# Okabe & Ito's palette, which colour-blind people can tell apart, without its yellow, which is hard
+# to see on paper. In this order, neighbours differ in grey print too. Markers do the rest.
 _COLOURS: Final = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 _MARKERS: Final = "os^DvP*"
 
 MAX_SERIES: Final = 10
-"""More than can be told apart are not drawn."""
+"""A reader could not tell more series apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """A series' colour and marker."""
 
     colour: str
@@ -62,7 +60,7 @@ class Look:
 
 
 def looks(count: int) -> list[Look]:
-    """So many looks, each different from the others."""
+    """This many looks, each different from the others."""
     return [
         Look(_COLOURS[i % len(_COLOURS)], (_MARKERS[i // len(_COLOURS) :] + _MARKERS)[i % 7])
         for i in range(count)
@@ -86,10 +84,8 @@ def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
     title = figure.get_suptitle()
     figure.suptitle(title + "\n" * rows, x=0.01, ha="left", fontsize=11, weight="bold")
     top = 1 - 0.22 / figure.get_size_inches()[1]
-    legend = figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0, top), ncols=columns
-    )
-    legend.set_in_layout(False)
+    place = {"bbox_to_anchor": (0, top), "ncols": columns}
+    figure.legend(handles=handles, loc="upper left", **place).set_in_layout(False)
 
 
 def new_figure(title: str, height_inches: float, **layout: Any) -> tuple[Figure, Any]:
@@ -101,12 +97,12 @@ def new_figure(title: str, height_inches: float, **layout: Any) -> tuple[Figure,
 
 
 def add_note(figure: Figure, *sentences: str) -> None:
-    """What a reader has to know beside the drawing, below it."""
+    """Sentences below the drawing that a reader needs to understand it."""
     figure.supxlabel("\n".join(filter(None, sentences)), x=0.01, ha="left", fontsize=7.5, color=INK)
 
 
 def note_on_seeds(frames: SweepFrames, marks: str) -> str:
-    """How many seeds stand behind the drawing, and what is missing from it."""
+    """How many seeds the drawing shows, and what is missing from it."""
     counts = sorted({len(frames.arm(arm.label)) for arm in frames.arms})
     if counts[-1] == 1:
         text = "One seed: how far a repeat would differ is unknown."
@@ -120,7 +116,7 @@ def note_on_seeds(frames: SweepFrames, marks: str) -> str:
 
 
 def encode_figure(figure: Figure, kind: Format) -> bytes:
-    """The figure as a file's content: the same bytes for the same drawing, without a date."""
+    """The figure as a file's content; it has no date, so the same drawing gives the same bytes."""
     undated = {
         "png": {"Software": None},
         "svg": {"Date": None, "Creator": None},
@@ -128,7 +124,7 @@ def encode_figure(figure: Figure, kind: Format) -> bytes:
     }
     buffer = io.BytesIO()
     with styled(), warnings.catch_warnings():
-        # Its font lacks many of the world's signs, and draws boxes instead.
+        # Matplotlib's font lacks many of the world's characters and draws boxes instead.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(buffer, format=kind, metadata=undated[kind])
     return buffer.getvalue()

@@ -10,33 +10,17 @@ from matplotlib.ticker import MaxNLocator
 
 from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.report.figures import style
 from fmnist_tuning.report.figures.kinds import KINDS, axes_by_kind
 from fmnist_tuning.report.figures.series import best_arms, short_labels
-from fmnist_tuning.report.figures.style import (
-    INK,
-    MAX_SERIES,
-    Format,
-    Look,
-    add_legend,
-    add_note,
-    encode_figure,
-    looks,
-    new_figure,
-    note_on_seeds,
-    styled,
-)
 
 _PANELS = (("loss", "cross-entropy, nats", 1), ("accuracy", "accuracy, %", 100))
 
 
 def draw_study(
-    sweeps: Mapping[str, SweepFrames], kind: Format | None = None
+    sweeps: Mapping[str, SweepFrames], kind: style.Format | None = None
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Draw each sweep that has finished runs.
-
-    Args:
-        sweeps: By id.
-        kind: Of every file, instead of what the sweeps say.
+    """Draw each sweep that has finished runs, in the format of its file or all as one `kind`.
 
     Yields:
         A sweep's id, and its figures' contents by file name.
@@ -56,16 +40,17 @@ def draw_study(
     for sweep, frames in sweeps.items():
         if frames.arms:
             own, curves = file_names(frames, kind)
+            drawn = {own: draw_figure(frames), curves: draw_curves(frames)}
             yield (
                 sweep,
                 {
-                    name: encode_figure(draw(frames), name.rpartition(".")[2])  # type: ignore[arg-type]
-                    for name, draw in ((own, draw_figure), (curves, draw_curves))
+                    name: style.encode_figure(figure, name.rpartition(".")[2])  # type: ignore[arg-type]
+                    for name, figure in drawn.items()
                 },
             )
 
 
-def file_names(frames: SweepFrames, kind: Format | None = None) -> tuple[str, str]:
+def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[str, str]:
     """The files of a sweep's figure and of its learning curves."""
     sweep = frames.sweep
     own = sweep.figure.file if sweep.figure else f"{sweep.id}.png"
@@ -75,10 +60,7 @@ def file_names(frames: SweepFrames, kind: Format | None = None) -> tuple[str, st
 
 
 def draw_figure(frames: SweepFrames) -> Figure:
-    """The figure that the sweep's file asks for; a ranking where it asks for none.
-
-    Args:
-        frames: With at least one finished run.
+    """The figure that the sweep's file asks for, or a ranking; one run at least is finished.
 
     Raises:
         FmnistError: For a figure in the study that cannot be drawn.
@@ -87,22 +69,18 @@ def draw_figure(frames: SweepFrames) -> Figure:
     if problems := sweep.problems_of_figure(axes_by_kind()):
         raise FmnistError(f"{sweep.id}: {problems[0]}; `fmnist run` on its file mends it")
     kind = KINDS[sweep.figure.kind if sweep.figure else "ranking"]
-    with styled():
+    with style.styled():
         return kind.draw(frames, *(getattr(sweep.figure, axis) for axis in kind.axes))
 
 
 def draw_curves(frames: SweepFrames) -> Figure:
-    """Loss and accuracy over the epochs, an arm a colour: train dashed, validation solid.
-
-    Args:
-        frames: With at least one finished run.
-    """
-    arms, left_out = best_arms(frames, MAX_SERIES)
-    labels = short_labels(frames, arms)
-    with styled():
-        figure, axes = new_figure(frames.sweep.title, 3.6, ncols=2)
+    """Loss and accuracy over the epochs, a colour for each arm: train dashed, validation solid."""
+    arms, left_out = best_arms(frames, style.MAX_SERIES)
+    labels, looks = short_labels(frames, arms), style.looks(len(arms))
+    with style.styled():
+        figure, axes = style.new_figure(frames.sweep.title, 3.6, ncols=2)
         for (name, label, scale), panel in zip(_PANELS, axes, strict=True):
-            for arm, look in zip(arms, looks(len(arms)), strict=True):
+            for arm, look in zip(arms, looks, strict=True):
                 own = frames.curves[frames.curves["arm"] == arm.label]
                 train, validation = (
                     _by_epoch(own, f"{split}_{name}") * scale for split in ("train", "val")
@@ -113,33 +91,25 @@ def draw_curves(frames: SweepFrames) -> Figure:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = [
             Line2D([], [], color=look.colour, marker=look.marker, markersize=4, label=text)
-            for look, text in zip(looks(len(arms)), labels, strict=True)
+            for look, text in zip(looks, labels, strict=True)
         ]
-        handles.append(Line2D([], [], color=INK, label="validation"))
-        handles.append(Line2D([], [], color=INK, ls="--", lw=1, label="train, dropout on"))
-        add_legend(figure, handles)
+        handles.append(Line2D([], [], color=style.INK, label="validation"))
+        handles.append(Line2D([], [], color=style.INK, ls="--", lw=1, label="train, dropout on"))
+        style.add_legend(figure, handles)
         marks = "Thick: mean over the seeds; thin: each seed's validation."
-        add_note(figure, note_on_seeds(frames, marks), left_out)
+        style.add_note(figure, style.note_on_seeds(frames, marks), left_out)
     return figure
 
 
-def _draw_arm(axes: Any, train: pd.DataFrame, validation: pd.DataFrame, look: Look) -> None:
-    every = max(1, len(validation) // 10)
+def _draw_arm(axes: Any, train: pd.DataFrame, validation: pd.DataFrame, look: style.Look) -> None:
     axes.plot(train.index, train.mean(axis=1), color=look.colour, ls="--", lw=1)
     if validation.shape[1] > 1:
         axes.plot(validation.index, validation, color=look.colour, lw=0.5, alpha=0.5)
-    axes.plot(
-        validation.index,
-        validation.mean(axis=1),
-        color=look.colour,
-        marker=look.marker,
-        markersize=4,
-        markevery=every,
-    )
+    marks = {"marker": look.marker, "markersize": 4, "markevery": max(1, len(validation) // 10)}
+    axes.plot(validation.index, validation.mean(axis=1), color=look.colour, **marks)
 
 
 def _by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row an epoch, a column a seed."""
-    return curves[curves["metric"] == metric].pivot_table(
-        index="epoch", columns="seed", values="value"
-    )
+    """A row for each epoch, a column for each seed."""
+    own = curves[curves["metric"] == metric]
+    return own.pivot_table(index="epoch", columns="seed", values="value")

@@ -1,1 +1,1 @@
-"""The lab journal, computed from a study and left alone where a person wrote."""
+"""The lab journal: its blocks are computed from a study, and a person's own text is kept."""

@@ -1,24 +1,19 @@
-"""Answers to the questions that the journal asks, as sentences computed from a sweep's frames."""
+"""Answers to the journal's questions: sentences computed from a sweep's frames."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
 
 from fmnist_tuning.analysis.best import highest
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import summary
 from fmnist_tuning.analysis.verdicts import contrast_arms, told_apart
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
-from fmnist_tuning.report.wording import (
-    capital,
-    described,
-    lettered,
-    listed,
-    spread,
-    worded_difference,
-)
+from fmnist_tuning.report.wording import capital, described, lettered, listed, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import IMAGE_SIZE
 from fmnist_tuning.text import markdown
@@ -26,12 +21,16 @@ from fmnist_tuning.text import markdown
 if TYPE_CHECKING:
     from fmnist_tuning.report.journal.section import Section
 
+_MISSING: Final = "The runs that would tell are missing."
+
 
 def overfitting(it: "Section") -> str:
-    """For which arms the train accuracy is above the validation accuracy for certain."""
-    found = {described(arm): summary(it.frames, arm, GAP) for arm in it.frames.arms}
-    certain = [f"{arm} ({spread(METRICS[GAP], f)})" for arm, f in found.items() if f.low > 0]
-    rest = [f"{arm} ({spread(METRICS[GAP], f)})" for arm, f in found.items() if not f.low > 0]
+    """For which arms it is certain that train accuracy is above validation accuracy."""
+    certain: list[str] = []
+    rest: list[str] = []
+    for arm in it.frames.arms:
+        group = certain if summary(it.frames, arm, GAP).low > 0 else rest
+        group.append(f"{described(arm)} ({it.value_of(arm, GAP)})")
     sentences = []
     if certain:
         sentences.append(
@@ -45,45 +44,53 @@ def overfitting(it: "Section") -> str:
 
 
 def loss_curves(it: "Section") -> str:
-    """Where the mean validation loss was lowest, and what it did from there."""
+    """Where the mean validation loss was lowest, and how far it rose after that."""
     falling, rising = [], []
     for arm in it.frames.arms:
-        curve = _mean_curve(it, arm, "val_loss")
+        means = _curve(it, arm, "val_loss").groupby("epoch")["value"].mean()
+        curve: dict[Any, float] = means.to_dict()
         if not curve:
             continue
-        epoch, lowest = min(curve.items(), key=lambda item: item[1])
-        last = max(curve)
+        epoch, last = min(curve, key=curve.__getitem__), max(curve)
         if epoch == last:
             falling.append(described(arm))
         else:
-            rise = f"{curve[last] - lowest:.4f}"
+            rise = f"{curve[last] - curve[epoch]:.4f}"
             rising.append(f"after epoch {epoch} of {last} with {described(arm)}, up {rise} since")
     sentences = []
     if rising:
         sentences.append(f"Mean validation loss was lowest {'; '.join(rising)}.")
     if falling:
-        sentences.append(f"It was lowest after the last epoch with {listed(falling)}.")
-    return " ".join(sentences).replace("It was", "Mean validation loss was", not rising)
+        what = "It" if rising else "Mean validation loss"
+        sentences.append(f"{what} was lowest after the last epoch with {listed(falling)}.")
+    return " ".join(sentences)
 
 
 def unsteadiness(it: "Section") -> str:
     """How far validation accuracy moved from one epoch to the next."""
     parts = []
     for arm in it.frames.arms:
-        own = it.frames.curves
-        own = own[(own["arm"] == arm.label) & (own["metric"] == "val_accuracy")]
+        runs = _curve(it, arm, "val_accuracy").groupby("seed")
         moves = [
-            float(run.sort_values("epoch")["value"].diff().abs().dropna().mean())
-            for _, run in own.groupby("seed")
+            float(run.sort_values("epoch")["value"].diff().abs().dropna().mean()) for _, run in runs
         ]
-        moves = [move for move in moves if not math.isnan(move)]
-        if moves:
+        if moves := [move for move in moves if not math.isnan(move)]:
             parts.append(f"{fmean(moves) * 100:.2f} points with {described(arm)}")
     if not parts:
         return "One epoch tells nothing about steadiness."
+    deviations = [
+        f"{found.deviation * 100:.2f} points with {described(arm)}"
+        for arm in it.frames.arms
+        if not math.isnan((found := summary(it.frames, arm, ACCURACY)).deviation)
+    ]
+    between = (
+        f"the final one has a standard deviation of {listed(deviations)}"
+        if deviations
+        else "how far is unknown with one seed"
+    )
     return (
         "From one epoch to the next, validation accuracy moved by a mean of "
-        f"{listed(parts)}; between seeds, {_deviations(it)}."
+        f"{listed(parts)}; between seeds, {between}."
     )
 
 
@@ -91,26 +98,25 @@ def synergy(it: "Section") -> str:
     """The interactions of a factorial sweep."""
     found = [e for e in factorial_effects(it.frames, ACCURACY) if e.interaction]
     if not found:
-        return "The runs that would tell are missing."
+        return _MISSING
     apart = told_apart(it.frames, [effect.contrast for effect in found], it.others)
-    lines = [
-        f"{markdown(effect.name)}, by which one's effect on validation accuracy differs between "
-        f"the other's levels, is {worded_difference(METRICS[ACCURACY], effect.contrast)}: "
-        + (
-            "told apart from zero"
-            if certain
-            else "not told apart from zero, so that these runs show no synergy"
+    lines = []
+    for effect, certain in zip(found, apart, strict=True):
+        no = "not told apart from zero, so that these runs show no synergy"
+        lines.append(
+            f"{markdown(effect.name)}, by which one's effect on validation accuracy differs "
+            "between the other's levels, is "
+            f"{worded_difference(METRICS[ACCURACY], effect.contrast)}: "
+            f"{'told apart from zero' if certain else no}"
         )
-        for effect, certain in zip(found, apart, strict=True)
-    ]
     return f"The interaction {'; '.join(lines)}."
 
 
 def stronger(it: "Section") -> str:
-    """Which main effect is the larger."""
+    """Which main effect is larger."""
     found = [e for e in factorial_effects(it.frames, ACCURACY) if not e.interaction]
     if not found:
-        return "The runs that would tell are missing."
+        return _MISSING
     ranked = sorted(found, key=lambda effect: -abs(effect.contrast.difference))
     parts = [
         f"{markdown(effect.name)}: {worded_difference(METRICS[ACCURACY], effect.contrast)}"
@@ -120,11 +126,10 @@ def stronger(it: "Section") -> str:
 
 
 def resolution(it: "Section") -> str:
-    """How large the last block's images are, which is all that these runs know of it."""
+    """How large the last block's images are: the runs tell no more about what it has learnt."""
     sizes = []
     for arm in it.frames.arms:
-        blocks = arm.config.num_conv_layers if arm.config.use_pooling else 0
-        size = IMAGE_SIZE >> blocks
+        size = IMAGE_SIZE >> (arm.config.num_conv_layers if arm.config.use_pooling else 0)
         sizes.append(f"{size}×{size} pixels with {described(arm)}")
     return (
         f"The linear layers see {listed(sizes)}. What features were learnt, these runs do not "
@@ -133,13 +138,13 @@ def resolution(it: "Section") -> str:
 
 
 def predictions(it: "Section") -> str:
-    """What was measured against what the combination predicted."""
-    parts = []
+    """How far the measured accuracies are from those that the combination predicted."""
+    about, parts = METRICS[ACCURACY], []
     for arm in it.frames.arms:
         if arm.predicted is None:
             continue
         found = summary(it.frames, arm, ACCURACY)
-        off = METRICS[ACCURACY].format_difference(found.mean - arm.predicted)
+        off = about.format_difference(found.mean - arm.predicted)
         within = (
             "one seed does not say whether by chance"
             if math.isnan(found.low)
@@ -147,10 +152,8 @@ def predictions(it: "Section") -> str:
             if found.low <= arm.predicted <= found.high
             else "outside its interval"
         )
-        parts.append(
-            f"{lettered(arm)} came out {off} from the "
-            f"{METRICS[ACCURACY].format(arm.predicted)} predicted ({within})"
-        )
+        predicted = about.format(arm.predicted)
+        parts.append(f"{lettered(arm)} came out {off} from the {predicted} predicted ({within})")
     if not parts:
         return "Nothing was predicted."
     return (
@@ -181,65 +184,55 @@ def against_others(it: "Section") -> str:
 
 def trade_offs(it: "Section") -> str:
     """Accuracy, size, time and gap of each arm."""
-    parts = []
-    for arm in it.frames.arms:
-        figures = [
-            spread(METRICS[name], summary(it.frames, arm, name))
-            for name in (ACCURACY, "total_params", "train_seconds", GAP)
-        ]
-        parts.append(
-            f"{lettered(arm)}: {figures[0]}, {figures[1]} parameters, "
-            f"{figures[2]} of training, gap {figures[3]}"
-        )
+    parts = [
+        f"{lettered(arm)}: {it.value_of(arm, ACCURACY)}, {it.value_of(arm, 'total_params')} "
+        f"parameters, {it.value_of(arm, 'train_seconds')} of training, gap {it.value_of(arm, GAP)}"
+        for arm in it.frames.arms
+    ]
     return f"{'; '.join(parts)}."
 
 
 def steps(it: "Section", metric: str) -> str:
-    """Each arm against the one before it, Holm-adjusted."""
+    """Each arm compared with the one before it, Holm-adjusted."""
     return _compared(it, metric, [*pairwise(it.frames.arms)])
 
 
 def versus(it: "Section", metric: str, arm: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """One arm against another."""
-    picked = [next((a for a in it.frames.arms if a.matches(s)), None) for s in (other, arm)]
-    one, another = picked
+    """One arm compared with another."""
+    one, another = _first(it, other), _first(it, arm)
     if one is None or another is None:
-        return "The runs that would tell are missing."
+        return _MISSING
     return _compared(it, metric, [(one, another)])
 
 
 def values(it: "Section", metric: str) -> str:
     """A metric arm by arm, in one sentence."""
-    about = METRICS[metric]
+    label = METRICS[metric].label
     parts = [
-        f"{spread(about, found)} with {described(arm)}"
+        f"{it.value_of(arm, metric)} with {described(arm)}"
         for arm in it.frames.arms
-        if (found := summary(it.frames, arm, metric)).seeds
+        if summary(it.frames, arm, metric).seeds
     ]
-    if not parts:
-        return f"No run has a {about.label}."
-    return f"{capital(about.label)}: {listed(parts)}."
+    return f"{capital(label)}: {listed(parts)}." if parts else f"No run has a {label}."
 
 
 def size_difference(it: "Section", arm: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """How many parameters fewer one arm has, in percent."""
-    counts = []
-    for selector in (arm, other):
-        chosen = next((a for a in it.frames.arms if a.matches(selector)), None)
-        if chosen is None:
-            return "not known yet"
-        counts.append(summary(it.frames, chosen, "total_params").mean)
-    fewer = (1 - counts[0] / counts[1]) * 100
-    return f"{fewer:.1f} % fewer params ({counts[0]:,.0f} instead of {counts[1]:,.0f})"
+    one, another = _first(it, arm), _first(it, other)
+    if one is None or another is None:
+        return "not known yet"
+    small, large = (summary(it.frames, a, "total_params").mean for a in (one, another))
+    fewer = (1 - small / large) * 100
+    return f"{fewer:.1f} % fewer params ({small:,.0f} instead of {large:,.0f})"
 
 
 def size_confounds(it: "Section") -> str:
-    """What else the arms change; empty where nothing is."""
+    """What else the arms change; an empty text if nothing."""
     return " ".join(markdown(note) for note in confounds(it.frames))
 
 
 def _compared(it: "Section", metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> str:
-    """The second arm of each pair against the first, all of them judged together."""
+    """The second arm of each pair compared with the first; all pairs are judged together."""
     about = METRICS[metric]
     known = [
         (one, other, found)
@@ -260,20 +253,10 @@ def _compared(it: "Section", metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> s
     return f"{capital(about.label)}: {'; '.join(parts)}."
 
 
-def _deviations(it: "Section") -> str:
-    deviations = [(arm, summary(it.frames, arm, ACCURACY).deviation) for arm in it.frames.arms]
-    known = [
-        f"{deviation * 100:.2f} points with {described(arm)}"
-        for arm, deviation in deviations
-        if not math.isnan(deviation)
-    ]
-    if not known:
-        return "how far is unknown with one seed"
-    return f"the final one has a standard deviation of {listed(known)}"
+def _curve(it: "Section", arm: Arm, metric: str) -> pd.DataFrame:
+    curves = it.frames.curves
+    return curves[(curves["arm"] == arm.label) & (curves["metric"] == metric)]
 
 
-def _mean_curve(it: "Section", arm: Arm, metric: str) -> dict[int, float]:
-    own = it.frames.curves
-    own = own[(own["arm"] == arm.label) & (own["metric"] == metric)]
-    means = own.groupby("epoch")["value"].mean()
-    return {int(epoch): float(value) for epoch, value in means.items()}  # type: ignore[call-overload]
+def _first(it: "Section", selector: Mapping[str, Any]) -> Arm | None:
+    return next((arm for arm in it.frames.arms if arm.matches(selector)), None)

@@ -1,6 +1,6 @@
 """Generated blocks between markers, in a text that otherwise belongs to a person.
 
-A block is what stands between two lines of its name::
+A block is the text between two lines with its name::
 
     <!-- fmnist:begin exp1_dropout.results -->
     <!-- fmnist:end exp1_dropout.results -->
@@ -36,18 +36,16 @@ def read_blocks(text: str) -> dict[str, str]:
 
 
 def replace_blocks(text: str, contents: Mapping[str, str]) -> str:
-    """The text with the contents of its blocks replaced; whatever is outside stays as it is.
+    """The text with new contents in its blocks; the text outside them does not change.
 
-    Args:
-        text: With a block for each of `contents`, in any order and place.
-        contents: By block; each ends with a line feed. Lines end as the block's own marker does.
+    The blocks may have any order. Each content ends with a line feed; its lines get the line
+    endings of the block's own marker.
 
     Raises:
         JournalError: For a marker that is damaged or missing, and for a block not in `contents`.
     """
     spans = _spans(text)
-    missing = [name for name in contents if name not in spans]
-    if missing:
+    if missing := [name for name in contents if name not in spans]:
         raise JournalError(
             f"the markers of {', '.join(missing)} are missing; put back the lines "
             f"`<!-- fmnist:begin {missing[0]} -->` and `<!-- fmnist:end {missing[0]} -->` where "
@@ -93,7 +91,8 @@ def _unpaired(marker: _Marker) -> JournalError:
 
 def _markers(text: str) -> Iterator[_Marker]:
     position = 0
-    # Not splitlines: it breaks at form feeds and other signs that people's editors do not count.
+    # `splitlines` would also break lines at form feeds and other characters. Editors do not, and
+    # the line numbers must be those of the reader's editor.
     for number, line in enumerate(re.findall(r"[^\n]*\n|[^\n]+", text), 1):
         found = _MARKER.fullmatch(line.rstrip("\r\n"))
         if found:

@@ -1,10 +1,11 @@
-"""The journal: its template filled from a study."""
+"""The journal: its template, filled in from a study."""
 
 import difflib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,19 +25,11 @@ from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.text import markdown, markdown_code
 
-_TEMPLATE_SWEEPS = (
-    "exp1_dropout",
-    "exp2_batch_norm",
-    "exp3_conv_depth",
-    "exp4_pooling",
-    "exp5_interactions",
-    "exp6_combined",
-)
 _MANY = 8
 
 
 def read_text(path: Path) -> str | None:
-    """A journal's text as it stands, or None where there is no file.
+    """A journal's present text, or None if there is no file.
 
     Raises:
         JournalError: When it cannot be read as text.
@@ -53,10 +46,7 @@ def read_text(path: Path) -> str | None:
 def write_journal(results: StudyResults, present: str | None, path: Path) -> str:
     """The journal's text: a new one, or the present one with its blocks written anew.
 
-    Args:
-        results: The whole study, with its curves.
-        present: The file as it is, or None where there is none.
-        path: Of the file, for messages.
+    The path is for messages only.
 
     Raises:
         JournalError: When the present text's markers are damaged or missing.
@@ -71,7 +61,7 @@ def write_journal(results: StudyResults, present: str | None, path: Path) -> str
 
 
 def journal_diff(present: str, text: str, path: Path) -> str:
-    """What would change, as a unified diff."""
+    """What `write_journal` would change, as a unified diff."""
     lines = difflib.unified_diff(
         present.splitlines(keepends=True), text.splitlines(keepends=True), str(path), "the study"
     )
@@ -87,9 +77,9 @@ def _render(results: StudyResults) -> str:
     environment = Environment(  # noqa: S701  Markdown, in which `markdown` disarms what comes from outside
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    template = environment.from_string(
-        files(__package__).joinpath("template.md").read_text(encoding="utf-8")
-    )
+    source = files(__package__).joinpath("template.md").read_text(encoding="utf-8")
+    # Some sweeps have a section of their own in the template; all others share one at its end.
+    own = set(re.findall(r'of\("(\w+)"\)', source))
 
     def finding(sweep: str) -> str:
         return sections[sweep].finding() if sweep in sections else "Not run yet."
@@ -97,16 +87,13 @@ def _render(results: StudyResults) -> str:
     def lesson(sweep: str) -> str:
         return sections[sweep].lesson() if sweep in sections else "Not run yet."
 
-    def param(name: str) -> str:
-        return _values(results, name)
-
-    return template.render(
+    return environment.from_string(source).render(
         sections=defaultdict(lambda: None, sections),
-        more=[section for sweep, section in sections.items() if sweep not in _TEMPLATE_SWEEPS],
+        more=[section for sweep, section in sections.items() if sweep not in own],
         answers=answers,
         finding=finding,
         lesson=lesson,
-        param=param,
+        param=partial(_values, results),
         study=markdown_code(results.study.name),
         total_runs=_total(results),
         started=_day(min(run.started for run in results.runs)),
@@ -122,7 +109,7 @@ def _render(results: StudyResults) -> str:
 
 
 def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
-    """The configuration to take home."""
+    """What the template says about the study's best configuration."""
     frames, arm = winner({sweep: section.frames for sweep, section in sections.items()})
     best = sections[frames.sweep.id]
     return {
@@ -135,14 +122,14 @@ def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
 
 
 def _higher_elsewhere(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
-    """The highest mean of the study, where it is not the winner's, and why it has not won."""
+    """If another arm has a higher mean than the winner: which one, and why it has not won."""
     single = [
         (section.frames, other)
         for section in sections.values()
         for other in section.frames.arms
         if not section.frames.sweep.combine and _comparable(other, arm)
     ]
-    # Among equals the first, which is the winner.
+    # The winner comes first, because `highest` takes the first of equal arms.
     top = highest([(best.frames, arm), *single])
     if top is None or top[1].config == arm.config:
         return ""
@@ -157,40 +144,39 @@ def _higher_elsewhere(best: Section, arm: Arm, sections: Mapping[str, Section]) 
 
 
 def _comparable(arm: Arm, other: Arm) -> bool:
-    """Whether they were trained and judged on as much."""
+    """Whether both arms had as much training and as many images."""
     scale = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
     return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
 
 
 def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
-    """The winner against what a person would have taken anyway: every setting at its default."""
+    """The winner compared with the base configuration, which has every setting at its default."""
     sizes = {key: getattr(arm.config, key) for key in ("epochs", "train_size", "val_size")}
     base = RunConfig(**sizes)
     if arm.config == base:
         return "It is the base configuration."
-    for section in sections.values():
-        for candidate in section.frames.arms:
-            if candidate.config == base:
-                found = contrast_arms(best.frames, [arm], [candidate], ACCURACY, section.frames)
-                assert found is not None  # noqa: S101  both arms have finished runs
-                certain = told_apart(best.frames, [found], best.others)[0]
-                return (
-                    f"{worded_difference(METRICS[ACCURACY], found)} validation accuracy against "
-                    f"{markdown(candidate.label)} of `{section.id}`: "
-                    + ("told apart." if certain else "not told apart.")
-                )
-    return ""
+    arms = ((section, other) for section in sections.values() for other in section.frames.arms)
+    section, other = next((place for place in arms if place[1].config == base), (None, None))
+    if section is None or other is None:
+        return ""
+    found = contrast_arms(best.frames, [arm], [other], ACCURACY, section.frames)
+    assert found is not None  # noqa: S101  both arms have finished runs
+    certain = told_apart(best.frames, [found], best.others)[0]
+    return (
+        f"{worded_difference(METRICS[ACCURACY], found)} validation accuracy against "
+        f"{markdown(other.label)} of `{section.id}`: {'' if certain else 'not '}told apart."
+    )
 
 
 def _total(results: StudyResults) -> str:
     places = sum(len(frames.runs) for frames in results.sweeps.values())
-    count = len(results.runs)
     text = f"{places} runs of {len(results.sweeps)} sweeps"
-    if places > count:
-        text += (
-            f", which are {count} trainings: runs of one configuration, seed and data are shared"
-        )
-    return text
+    if places == len(results.runs):
+        return text
+    return (
+        f"{text}, which are {len(results.runs)} trainings: runs of one configuration, seed and "
+        "data are shared"
+    )
 
 
 def _tags(results: StudyResults, tag: str) -> str:
@@ -198,18 +184,15 @@ def _tags(results: StudyResults, tag: str) -> str:
 
 
 def _devices(results: StudyResults) -> str:
-    return listed(
-        sorted(
-            {
-                markdown(f"{run.device.upper()} ({run.tags.get(records.PROCESSOR, 'unknown')})")
-                for run in results.runs
-            }
-        )
-    )
+    devices = {
+        markdown(f"{run.device.upper()} ({run.tags.get(records.PROCESSOR, 'unknown')})")
+        for run in results.runs
+    }
+    return listed(sorted(devices))
 
 
 def _values(results: StudyResults, param: str) -> str:
-    """A setting's value, or all that occur, thousands with commas."""
+    """A setting's value, or all values that occur, thousands with commas."""
     found = {run.params.get(param, "unknown") for run in results.runs}
     if not all(re.fullmatch("[0-9]{1,20}", text) for text in found):
         return listed(sorted(markdown(text) for text in found))

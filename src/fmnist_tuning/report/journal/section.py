@@ -1,4 +1,4 @@
-"""What a journal's section on one sweep says: tables, and answers as sentences."""
+"""What a journal's section says about one sweep: its setup, tables, verdicts and lessons."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,6 @@ from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.sweeps.sweep import Claim
 from fmnist_tuning.text import markdown
 
-_BEST: Final = "best"
 _FINDINGS: Final = {
     "supported": "Supported",
     "refuted": "Refuted",
@@ -40,11 +39,9 @@ _LESSONS: Final = {
 
 
 class Section:
-    """One sweep, as a journal's template asks for it. Every method returns Markdown.
+    """One sweep for a journal's template. Every method returns Markdown.
 
-    Args:
-        frames: The sweep.
-        others: All of the study's sweeps by id.
+    `others` are all of the study's sweeps by id.
     """
 
     def __init__(self, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
@@ -72,81 +69,67 @@ class Section:
         return f"sweep `{self.id}`: {len(self.frames.runs)} runs{lacking}"
 
     def setup(self) -> str:
-        """What was varied, what was fixed, and how often."""
-        config = self.frames.sweep
+        """What was varied, what was fixed, and how many runs there are."""
+        sweep = self.frames.sweep
         lines = []
-        if config.grid:
-            swept = "; ".join(
-                f"`{key}` = {setting_value(levels)}" for key, levels in config.grid.items()
-            )
-            lines.append(f"- **Parameter{'s' if len(config.grid) > 1 else ''}:** {swept}")
+        if sweep.grid:
+            swept = [f"`{key}` = {setting_value(levels)}" for key, levels in sweep.grid.items()]
+            lines.append(f"- **Parameter{'s' if len(swept) > 1 else ''}:** {'; '.join(swept)}")
         else:
-            lines += [f"- **{lettered(arm)}:** {settings_of(arm)}" for arm in config.arms]
-        if config.combine is not None and config.combine.max_params is not None:
-            lines.append(
-                f"- **Chosen among:** networks of up to {config.combine.max_params:,} parameters"
-            )
-        if config.fixed:
-            fixed = ", ".join(
-                f"`{key}` = {markdown(format_value(value))}" for key, value in config.fixed.items()
-            )
-            lines.append(f"- **Fixed Config:** {fixed}")
-        arms, seeds = len(config.arms), len(config.seeds)
-        finished = len(self.frames.runs)
-        done = "all finished" if not self.frames.missing else f"{finished} finished"
+            lines += [f"- **{lettered(arm)}:** {settings_of(arm)}" for arm in sweep.arms]
+        if sweep.combine is not None and sweep.combine.max_params is not None:
+            limit = f"{sweep.combine.max_params:,}"
+            lines.append(f"- **Chosen among:** networks of up to {limit} parameters")
+        if sweep.fixed:
+            fixed = [f"`{key}` = {markdown(format_value(v))}" for key, v in sweep.fixed.items()]
+            lines.append(f"- **Fixed Config:** {', '.join(fixed)}")
+        arms, seeds = len(sweep.arms), len(sweep.seeds)
+        done = f"{len(self.frames.runs)} finished" if self.frames.missing else "all finished"
         many = f"{arms} arms × {seeds} seeds" if seeds > 1 else f"{arms} arms, one seed"
         lines.append(f"- **Runs:** {arms * seeds} ({many}; {done})")
         return "\n".join(lines)
 
     def results(self, **columns: str) -> str:
-        """A row an arm, with its number of seeds, and the mark of the best and of its equals.
+        """A row for each arm, with its number of seeds, and a mark if it is or may be the best.
 
-        Args:
-            columns: By heading (underscores for spaces), what stands there: a setting, a metric, or
-                one of `name`, `description`, `overfits`, `val_epochs_to_80`.
+        The columns are given by heading (underscores for spaces). Each is a setting, a metric, or
+        one of `name`, `description`, `overfits`, `val_epochs_to_80`.
         """
-        rows = [[self._cell(arm, what) for what in columns.values()] for arm in self.frames.arms]
-        marks = [_mark(self.places[arm.label]) for arm in self.frames.arms]
-        best = marks.index(_BEST)
-        rows[best] = [f"**{cell}**" for cell in rows[best]]
-        text = table(
-            [*(heading.replace("_", " ") for heading in columns), "n", "Best?"],
-            [
-                [*row, str(len(self.frames.arm(arm.label))), mark]
-                for row, arm, mark in zip(rows, self.frames.arms, marks, strict=True)
-            ],
-        )
-        many = self.frames.seeds > 1
-        note = "± is the standard deviation over n seeds; " if many else ""
+        rows = []
+        for arm in self.frames.arms:
+            place = self.places[arm.label]
+            cells = [self._cell(arm, what) for what in columns.values()]
+            if place.best:
+                cells = [f"**{cell}**" for cell in cells]
+            mark = "best" if place.best else "≈" if place.tied else ""
+            rows.append([*cells, str(len(self.frames.arm(arm.label))), mark])
+        headings = [heading.replace("_", " ") for heading in columns]
+        text = table([*headings, "n", "Best?"], rows)
+        note = "± is the standard deviation over n seeds; " if self.frames.seeds > 1 else ""
         note += "**bold**: the best mean validation accuracy"
         if len(rows) > 1:
             note += "; ≈: cannot be told apart from it"
         return f"{text}\n\n<sub>From {self.source}. {note}.</sub>"
 
     def best(self) -> str:
-        """The arm with the best mean, and whether that means anything."""
+        """The arm with the best mean, and the arms that may be just as good."""
         arm = self.best_arm
-        found = summary(self.frames, arm, ACCURACY)
-        text = (
-            f"{capital(described(arm))} with {spread(METRICS[ACCURACY], found)} validation accuracy"
-        )
-        tied = [other for other in self.frames.arms if self.places[other.label].tied]
-        if tied:
-            text += f", not told apart from {listed([described(other) for other in tied])}"
-        return f"{text}."
+        accuracy = self.value_of(arm, ACCURACY)
+        text = f"{capital(described(arm))} with {accuracy} validation accuracy"
+        tied = [described(other) for other in self.frames.arms if self.places[other.label].tied]
+        return f"{text}, not told apart from {listed(tied)}." if tied else f"{text}."
 
     def claims(self) -> str:
-        """A line a claim: its verdict."""
-        return (
-            "\n".join(
-                f"- {capital(markdown(claim.that))}: {_emphasised(claim, verdict)}."
-                for claim, verdict in self.judged
-            )
-            or "The sweep's file makes no claims."
-        )
+        """A line for each claim, with its verdict in bold."""
+        lines = []
+        for claim, verdict in self.judged:
+            word = _word(verdict)
+            rest = outcome(claim, verdict).removeprefix(word)
+            lines.append(f"- {capital(markdown(claim.that))}: **{word}**{rest}.")
+        return "\n".join(lines) or "The sweep's file makes no claims."
 
     def finding(self) -> str:
-        """What became of its claims, in one sentence each kind, and the best arm."""
+        """The sweep's claims, in one sentence for each kind of verdict, and the best arm."""
         by_word: dict[str, list[str]] = {}
         for claim, verdict in self.judged:
             by_word.setdefault(_word(verdict), []).append(markdown(claim.that))
@@ -158,7 +141,7 @@ class Section:
         return " ".join([*verdicts, f"Best mean: {self.best()} (`{self.id}`)"])
 
     def lesson(self) -> str:
-        """What may be relied on: the decided claims with their sizes, and how much is open."""
+        """The decided claims with the size of their differences, and how many are undecided."""
         decided = [
             f"{_LESSONS[verdict.word]}{markdown(claim.that)} "
             f"({METRICS[claim.metric].format_difference(verdict.contrast.difference)})"
@@ -182,7 +165,7 @@ class Section:
 
     def _cell(self, arm: Arm, what: str) -> str:
         if what in METRICS:
-            return spread(METRICS[what], summary(self.frames, arm, what))
+            return self.value_of(arm, what)
         if what in RunConfig.model_fields:
             return setting_value(arm.config.model_dump(mode="json")[what])
         gap = summary(self.frames, arm, GAP)
@@ -202,25 +185,11 @@ class Section:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose source can be read too: every column as wide as its widest cell."""
-    lines = [headings, *rows]
-    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(headings))]
-    ruler = ["-" * width for width in widths]
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in (headings, ruler, *rows)
-    )
-
-
-def _mark(place: Standing) -> str:
-    return _BEST if place.best else "≈" if place.tied else ""
-
-
-def _emphasised(claim: Claim, verdict: Verdict | None) -> str:
-    word = _word(verdict)
-    return f"**{word}**{outcome(claim, verdict).removeprefix(word)}"
+    """A Markdown table with aligned columns, so that its source is easy to read too."""
+    widths = [max(3, *map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [headings, ["-" * width for width in widths], *rows]
+    padded = ([c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
 
 
 def _word(verdict: Verdict | None) -> str:
