@@ -48,11 +48,6 @@ class Finalist:
         return "test_accuracy" if self.config.validation == "holdout" else ACCURACY
 
     @property
-    def model(self) -> str:
-        """The address by which MLflow loads the champion."""
-        return f"models:/{MODEL_NAME}@{ALIAS}"
-
-    @property
     def title(self) -> str:
         """For people."""
         return f"{self.sweep}, {self.arm.label}, seed {self.config.seed}"
@@ -80,7 +75,7 @@ class Evaluation:
 
     accuracy: float | None  # scored again; None if the store does not have its weights
     logged: float  # the accuracy that its run logged
-    version: str | None  # of the registered model, if it is the champion
+    registered: str | None  # the address and version by which MLflow loads the champion
     figures: Mapping[str, bytes]  # contents by file name
 
 
@@ -133,19 +128,19 @@ def _evaluate(
         if finalist.champion:
             raise WeightsError(
                 f"the run {run.run_id} of {finalist.title} has no {WEIGHTS}: it was imported, or "
-                "trained by an older fmnist; bring the file with --weights, or train its sweep "
+                "trained by an older fmnist; give the file with --weights, or train its sweep "
                 "again with `fmnist run ... --force`"
             )
         return Evaluation(None, logged, None, {})
     classifier = unpack_weights(content, finalist.config.arguments("network"))
     scores = _score(finalist, classifier, data)
-    version = None
+    registered = None
     if finalist.champion:
         images = scores.images[:_EXAMPLES]
-        version = registry.register(
-            results.study, run, classifier, images, classify(classifier, images)
-        )
-    return Evaluation(scores.accuracy, logged, version, _figures(finalist, scores))
+        answers = classify(classifier, images)
+        version = registry.register(results.study, run, classifier, images, answers)
+        registered = f"models:/{MODEL_NAME}@{ALIAS}, version {version}"
+    return Evaluation(scores.accuracy, logged, registered, _figures(finalist, scores))
 
 
 def _brought(path: Path, finalist: Finalist) -> bytes:
@@ -154,9 +149,9 @@ def _brought(path: Path, finalist: Finalist) -> bytes:
     recorded = finalist.run.tags.get(WEIGHTS_DIGEST, "nothing")
     if found != recorded:
         raise WeightsError(
-            f"{path}: not the {WEIGHTS} that the training of {finalist.title} left: its SHA-256 is "
-            f"{found[:12]}..., and the run's tag {WEIGHTS_DIGEST} says {recorded[:12]}...; bring "
-            "the artefact from the store that the study was run in"
+            f"{path}: its SHA-256 must match the one recorded in the run of {finalist.title}: "
+            f"found {found[:12]}..., recorded {recorded[:12]}...; use the {WEIGHTS} of the "
+            "store in which the study was run"
         )
     return content
 

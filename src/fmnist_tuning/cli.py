@@ -5,7 +5,6 @@ import gc
 import json
 import signal
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -80,10 +79,9 @@ def run(
 
     from fmnist_tuning import terminal
     from fmnist_tuning.data.files import find
-    from fmnist_tuning.progress import RunDisplay
+    from fmnist_tuning.progress import follow
     from fmnist_tuning.report.study import read_study
     from fmnist_tuning.running.engine import execute, plan_study
-    from fmnist_tuning.running.events import PlanResults
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
@@ -98,20 +96,10 @@ def run(
         },
     )
     planned = plan_study(sweeps, study, files.digest, force=force)
-    results = PlanResults(planned.sweeps)
-    events = execute(
-        planned,
-        study=study,
-        files=files,
-        device=device,
-        jobs=workers,
-        force=force,
-        fail_fast=fail_fast,
+    happening = execute(
+        planned, study, files, device, jobs=workers, force=force, fail_fast=fail_fast
     )
-    with closing(events), RunDisplay(out) as display:
-        for event in events:
-            results.add(event)
-            display.show(event)
+    results = follow(out, planned, happening)
     if as_json:
         typer.echo(json.dumps(results.as_json(), indent=2))
     else:
@@ -205,7 +193,7 @@ def main() -> None:
         say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
-        say("interrupted; the same command goes on with what is left", err=True)
+        say("interrupted; run the same command again to continue", err=True)
         sys.exit(interruption.exit_code)
 
 

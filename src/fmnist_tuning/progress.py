@@ -1,7 +1,8 @@
 """What a person sees while a plan runs: progress bars on a terminal, plain lines elsewhere."""
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing
 from typing import Final, Self
 
 from rich.console import Console
@@ -9,10 +10,23 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from fmnist_tuning.metrics import ACCURACY, EpochMetrics
 from fmnist_tuning.running import events
+from fmnist_tuning.sweeps.plan import Plan
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.terminal import duration, escape, facts, percent
 
 _PLAN: Final = "plan"
+
+
+def follow(
+    out: Console, plan: Plan, happening: Generator[events.Event, None, None]
+) -> events.PlanResults:
+    """Show what happens until the plan has ended, and close the generator however it ends."""
+    results = events.PlanResults(plan.sweeps)
+    with closing(happening), RunDisplay(out) as display:
+        for event in happening:
+            results.add(event)
+            display.show(event)
+    return results
 
 
 class RunDisplay(AbstractContextManager["RunDisplay"]):
@@ -54,7 +68,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 accuracy = percent(metrics[ACCURACY])
                 self._line(f"{_title(run)}: reused, val accuracy {accuracy}", style="dim")
             case events.Chosen(sweep):
-                self._line(f"{sweep.id}: chosen by the sweeps it combines:")
+                self._line(f"{sweep.id}: chosen by the sweeps that it combines:")
                 for arm in sweep.arms:
                     predicted = percent(arm.predicted or math.nan)
                     self._line(f"  {arm.label}: predicted val accuracy {predicted}")
@@ -88,7 +102,8 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
     ) -> None:
         match event:
             case events.Resumed(run):
-                self._line(f"{_title(run)}: goes on after epoch {event.epochs}/{run.config.epochs}")
+                done = f"{event.epochs}/{run.config.epochs}"
+                self._line(f"{_title(run)}: continues after epoch {done}")
                 self._progress.advance(self._bars[run.fingerprint], event.epochs)
                 self._progress.advance(self._bars[_PLAN], event.epochs)
             case events.Restarted(run, reason):
@@ -100,7 +115,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             case events.Waiting(run):
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case events.Abandoned(name):
-                self._line(f"{name}: nobody was at work on it any more; marked KILLED")
+                self._line(f"{name}: no command is working on it any more; marked KILLED")
 
     def _show_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
         figures = (

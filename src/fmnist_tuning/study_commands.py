@@ -1,14 +1,18 @@
 """The commands on a study that is there: read it, draw it, judge it, take it elsewhere."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fmnist_tuning import DEFAULT_STUDY, options
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.options import say
+
+if TYPE_CHECKING:
+    from fmnist_tuning.store.study import Study
 
 
 def results(
@@ -24,10 +28,9 @@ def results(
         raise FmnistError("--json and --csv: found both, allowed: one of them")
 
     from fmnist_tuning import terminal
-    from fmnist_tuning.report.study import as_records, as_table, read_study
-    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.report.study import as_records, as_table, open_study
 
-    found = read_study(Study.existing(experiment, tracking_uri), only=sweeps or ())
+    found = open_study(experiment, tracking_uri, sweeps or ())
     if as_json:
         typer.echo(json.dumps(as_records(found), indent=2))
     elif as_csv:
@@ -48,23 +51,15 @@ def plot(
     ] = None,
 ) -> None:
     """Draw each sweep's figure and learning curves from the runs in MLflow."""
-    from fmnist_tuning.files import write_whole
     from fmnist_tuning.report.figures.sweep_figures import draw_study
-    from fmnist_tuning.report.study import read_study
-    from fmnist_tuning.store.study import Study
-    from fmnist_tuning.store.tracker import Tracker
+    from fmnist_tuning.report.study import open_study
 
-    study = Study.existing(experiment, tracking_uri)
-    found = read_study(study, only=sweeps or ())
+    found = open_study(experiment, tracking_uri, sweeps or ())
     for frames in found.sweeps.values():
         if frames.missing:
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
     for sweep, drawn in draw_study(found.sweeps, file_format):
-        paths = [output / name for name in drawn]
-        for path in paths:
-            write_whole(path, drawn[path.name])
-            say(path)
-        Tracker(study).log_files(found.sweep_run_ids[sweep], "plots", paths)
+        _keep(drawn, output, found.study, found.sweep_run_ids[sweep])
 
 
 def journal(
@@ -79,12 +74,10 @@ def journal(
     """Write the computed parts of the journal from the runs in MLflow; your own text stays."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.report.journal.document import journal_diff, read_text, write_journal
-    from fmnist_tuning.report.study import read_study
-    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.report.study import open_study
 
     present = read_text(output)
-    found = read_study(Study.existing(experiment, tracking_uri))
-    text = write_journal(found, present, output)
+    text = write_journal(open_study(experiment, tracking_uri), present, output)
     if not check:
         write_whole(output, text.encode())
         say(output)
@@ -112,20 +105,23 @@ def champion(
     from fmnist_tuning import terminal
     from fmnist_tuning.champion import evaluate_finalists
     from fmnist_tuning.data.files import find
-    from fmnist_tuning.files import write_whole
-    from fmnist_tuning.report.study import read_study
-    from fmnist_tuning.store.study import Study
-    from fmnist_tuning.store.tracker import Tracker
+    from fmnist_tuning.report.study import open_study
 
-    study = Study.existing(experiment, tracking_uri)
-    found = read_study(study)
+    found = open_study(experiment, tracking_uri)
     for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
-        paths = [output / name for name in evaluation.figures]
-        for path in paths:
-            write_whole(path, evaluation.figures[path.name])
-            say(path)
-        Tracker(study).log_files(finalist.run.run_id, "plots", paths)
+        _keep(evaluation.figures, output, found.study, finalist.run.run_id)
+
+
+def _keep(figures: Mapping[str, bytes], folder: Path, study: "Study", run_id: str) -> None:
+    """Write figures into a folder, and onto an MLflow run."""
+    from fmnist_tuning.files import write_whole
+    from fmnist_tuning.store.tracker import Tracker
+
+    for name, content in figures.items():
+        write_whole(folder / name, content)
+        say(folder / name)
+    Tracker(study).log_files(run_id, "plots", [folder / name for name in figures])
 
 
 def predict(

@@ -12,10 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 
 from fmnist_tuning.analysis.best import standings
-from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
+from fmnist_tuning.analysis.frames import SweepFrames, summary
 from fmnist_tuning.analysis.verdicts import judge_claims
-from fmnist_tuning.metrics import ACCURACY, METRICS, Metric
-from fmnist_tuning.report.wording import outcome
+from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.report.wording import outcome, spread
 from fmnist_tuning.running.events import PlanResults
 from fmnist_tuning.sweeps.plan import Plan
 from fmnist_tuning.sweeps.runs import parameter_count
@@ -69,7 +69,7 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
             for seed in sweep.seeds:
                 number += 1
                 arm = f"number {place + 1} by prediction"
-                what = "decided once the others have ended"
+                what = "chosen when the others are finished"
                 table.add_row(str(number), sweep.id, arm, str(seed), "", what)
     out.print(table)
     for sweep in plan.chosen:
@@ -88,10 +88,10 @@ def _totals(plan: Plan, workers: int) -> str:
     parts = [f"{counts[action]} {kind}" for action, kind in kinds if counts[action]]
     text = f"{runs} runs make {trainings} trainings" + (f" ({', '.join(parts)})" if parts else "")
     if seconds := plan.seconds(workers):
-        beside = f", and {plan.pending_runs} more to be decided" if plan.pending else ""
+        beside = f", and {plan.pending_runs} more to be chosen" if plan.pending else ""
         text += f"; about {duration(seconds)} with {workers} at a time{beside}"
     elif trainings:
-        text += "; no earlier run tells how long they take"
+        text += "; no earlier run shows how long they take"
     return text
 
 
@@ -130,7 +130,7 @@ def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
             "*" if place.best else "~" if place.tied else "",
             escape(arm.label),
             str(summaries[ACCURACY].seeds),
-            *(_spread(METRICS[name], found) for name, found in summaries.items()),
+            *(spread(METRICS[name], found, unit=False) for name, found in summaries.items()),
             METRICS["total_params"].format(summary(frames, arm, "total_params").mean),
             duration(summary(frames, arm, "train_seconds").mean),
         )
@@ -168,8 +168,8 @@ def print_finalist(out: Console, finalist: "Finalist", evaluation: "Evaluation")
         else f"its run logged {percent(evaluation.logged)}"
     )
     out.print(f"  {percent(evaluation.accuracy)} scored again, {as_logged}")
-    if evaluation.version is not None:
-        out.print(f"  {finalist.model}, version {escape(evaluation.version)}")
+    if evaluation.registered is not None:
+        out.print(f"  {escape(evaluation.registered)}")
 
 
 def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
@@ -197,12 +197,6 @@ def duration(seconds: float) -> str:
         return f"{seconds / _MINUTE:.0f} min"
     minutes = round(seconds / _MINUTE)
     return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _spread(metric: Metric, found: Summary) -> str:
-    if math.isnan(found.deviation):
-        return metric.number(found.mean)
-    return f"{metric.number(found.mean)} ± {metric.number(found.deviation, found.mean)}"
 
 
 def _table(*columns: str, right: Sequence[int]) -> Table:

@@ -31,6 +31,11 @@ class StudyResults:
     runs: tuple[TrackedRun, ...]  # the finished trainings that the sweeps use
 
 
+def open_study(name: str, tracking_uri: str | None, only: Sequence[str] = ()) -> StudyResults:
+    """Open a study that must exist, and read it."""
+    return read_study(Study.existing(name, tracking_uri), only=only)
+
+
 def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
     """Read some of a study's sweeps (default: all), each with the arms and seeds of its last run.
 

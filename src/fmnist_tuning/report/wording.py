@@ -13,12 +13,13 @@ from fmnist_tuning.sweeps.sweep import Claim
 from fmnist_tuning.text import markdown
 
 
-def spread(metric: Metric, found: Summary) -> str:
+def spread(metric: Metric, found: Summary, *, unit: bool = True) -> str:
     """`91.55 ± 0.25 %`: the mean and, with several seeds, the standard deviation."""
+    number, mean = metric.number(found.mean), metric.format(found.mean)
     if math.isnan(found.deviation) or metric.exact:
-        return metric.format(found.mean)
-    unit = metric.format(found.mean).removeprefix(metric.number(found.mean))
-    return f"{metric.number(found.mean)} ± {metric.number(found.deviation, found.mean)}{unit}"
+        return mean if unit else number
+    text = f"{number} ± {metric.number(found.deviation, found.mean)}"
+    return text + mean.removeprefix(number) if unit else text
 
 
 def worded_difference(metric: Metric, found: Contrast) -> str:
@@ -42,11 +43,11 @@ def outcome(claim: Claim, verdict: Verdict | None) -> str:
     match verdict.word:
         case "equivalent":
             margin = metric.format_difference(claim.margin).lstrip("+")
-            return f"equivalent, the difference being below {margin} for certain: {found}"
+            return f"equivalent, with a difference below {margin}: {found}"
         case "inconclusive":
             needed = verdict.seeds_needed
             hint = (
-                f"; about {needed} seeds would decide it, were the difference as it looks"
+                f"; about {needed} seeds should decide it, if the true difference is as measured"
                 if needed
                 else "; repeat it with more seeds"
                 if math.isnan(verdict.contrast.low)

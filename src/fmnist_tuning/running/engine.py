@@ -40,10 +40,10 @@ def plan_study(
 
 def execute(
     plan: Plan,
-    *,
     study: Study,
     files: DataFiles,
     device: Device = "auto",
+    *,
     jobs: int | None = None,
     force: bool = False,
     fail_fast: bool = False,
@@ -64,8 +64,8 @@ def execute(
     except TrackingError as error:
         store_failed = True
         raise TrackingError(
-            f"{error}; whole epochs are kept, and once the store answers the same command goes on "
-            "from them"
+            f"{error}; finished epochs are kept: when the store answers again, run the same "
+            "command to continue"
         ) from error
     finally:
         engine.close(store_failed=store_failed)

@@ -179,7 +179,7 @@ def _write(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except FmnistError as error:
         raise CheckpointError(
-            f"{error}; the last good checkpoint stands, and the same command goes on from it"
+            f"{error}; the last good checkpoint is kept: run the same command again to continue"
         ) from None
 
 

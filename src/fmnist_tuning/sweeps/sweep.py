@@ -212,7 +212,7 @@ class Sweep(Frozen):
             problems += problems_of_settings(("arms", index), without_labels(arm))
             problems += problems_of_labels(("arms", index), arm)
         for key in set(self.fixed) & set(self.swept):
-            problems.append(Problem(("fixed", key), "the sweep varies it too; keep it in one place"))
+            problems.append(Problem(("fixed", key), "the sweep varies it too; keep one of them"))
         return list(dict.fromkeys(problems))
 
     def _problems_of_claims(self) -> list[Problem]:

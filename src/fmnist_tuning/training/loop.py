@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from fmnist_tuning.data.images import Images, Split
@@ -51,11 +50,7 @@ def train(
     last batch has the images that remain. `progress` is updated before each `yield`; if it already
     has epochs, training continues after them.
 
-    Yields:
-        The metrics of each epoch as it ends.
-
-    Returns:
-        The run's outcome (the value of `yield from`).
+    Yields the metrics of each epoch as it ends; the value of `yield from` is the run's outcome.
 
     Raises:
         DivergedError: When an epoch's training loss is not a finite number.
@@ -64,44 +59,30 @@ def train(
     step = TrainingStep(model, images.train, optimizer, precision)
     advance = _on_its_device(step)
     for epoch in range(len(progress.history) + 1, epochs + 1):
-        places = torch.randperm(len(images.train), generator=order)
-        metrics, right = _trained_epoch(epoch, step, advance, images.validation, places, batch_size)
+        started = time.perf_counter()
+        model.train()
+        step.begin_epoch(torch.randperm(len(images.train), generator=order))
+        for size in _batch_sizes(len(images.train), batch_size):
+            advance(size)
+        train_loss, right = step.mean_loss(), step.right()
+        training_seconds = time.perf_counter() - started
+        if not math.isfinite(train_loss):
+            raise DivergedError(epoch, optimizer.param_groups[0]["lr"])
+        val_loss, val_accuracy = evaluate(model, images.validation, precision)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            train_loss=train_loss,
+            train_accuracy=right.sum().item() / len(right),
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            epoch_seconds=time.perf_counter() - started,
+            images_per_second=len(images.train) / training_seconds,
+        )
         progress.history.append(metrics)
         progress.hits += [float(batch.sum()) for batch in torch.split(right, batch_size)]
         progress.seconds += metrics.epoch_seconds
         yield metrics
     return _outcome(model, images, precision, progress, batch_size)
-
-
-def _trained_epoch(  # noqa: PLR0917  one caller, just above
-    epoch: int,
-    step: TrainingStep,
-    advance: Callable[[int], None],
-    validation: Split,
-    places: Tensor,
-    batch_size: int,
-) -> tuple[EpochMetrics, Tensor]:
-    """Train on the images in this order (N,); also return which were classified correctly."""
-    started = time.perf_counter()
-    step.model.train()
-    step.begin_epoch(places)
-    for size in _batch_sizes(len(places), batch_size):
-        advance(size)
-    train_loss, right = step.mean_loss(), step.right()
-    training_seconds = time.perf_counter() - started
-    if not math.isfinite(train_loss):
-        raise DivergedError(epoch, step.optimizer.param_groups[0]["lr"])
-    val_loss, val_accuracy = evaluate(step.model, validation, step.precision)
-    metrics = EpochMetrics(
-        epoch=epoch,
-        train_loss=train_loss,
-        train_accuracy=right.sum().item() / len(right),
-        val_loss=val_loss,
-        val_accuracy=val_accuracy,
-        epoch_seconds=time.perf_counter() - started,
-        images_per_second=len(places) / training_seconds,
-    )
-    return metrics, right
 
 
 def _on_its_device(step: TrainingStep) -> Callable[[int], None]:

@@ -67,7 +67,7 @@ def draw_figure(frames: SweepFrames) -> Figure:
     """
     sweep = frames.sweep
     if problems := sweep.problems_of_figure(axes_by_kind()):
-        raise FmnistError(f"{sweep.id}: {problems[0]}; `fmnist run` on its file mends it")
+        raise FmnistError(f"{sweep.id}: {problems[0]}; `fmnist run` on its file repairs it")
     kind = KINDS[sweep.figure.kind if sweep.figure else "ranking"]
     with style.styled():
         return kind.draw(frames, *(getattr(sweep.figure, axis) for axis in kind.axes))

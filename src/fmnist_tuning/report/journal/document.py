@@ -81,18 +81,10 @@ def _render(results: StudyResults) -> str:
     # Some sweeps have a section of their own in the template; all others share one at its end.
     own = set(re.findall(r'of\("(\w+)"\)', source))
 
-    def finding(sweep: str) -> str:
-        return sections[sweep].finding() if sweep in sections else "Not run yet."
-
-    def lesson(sweep: str) -> str:
-        return sections[sweep].lesson() if sweep in sections else "Not run yet."
-
     return environment.from_string(source).render(
         sections=defaultdict(lambda: None, sections),
         more=[section for sweep, section in sections.items() if sweep not in own],
         answers=answers,
-        finding=finding,
-        lesson=lesson,
         param=partial(_values, results),
         study=markdown_code(results.study.name),
         total_runs=_total(results),
