@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from exchanges import exported, lines_of
-from servers import mlflow_server
-from studies import DIGEST, outcome_of, sweep_of, write_study
-from test_results import STUDY, sweeps
+from studies import DIGEST, outcome_of, six_experiments, sweep_of, write_study
+from test_results import STUDY
 
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
@@ -43,14 +42,13 @@ def test_there_and_back_gives_the_same_bytes(fmnist_here, original, migrated):
 
 
 @pytest.mark.slow
-def test_through_a_server(fmnist_here, original, tmp_path):
+def test_through_a_server(fmnist_here, original, server):
     """A real one, over HTTP; a second time adds nothing."""
-    (tmp_path / "server").mkdir()
-    with mlflow_server(tmp_path / "server", "--backend-store-uri", "sqlite:///s.db") as address:
-        for added, there in ((26, 0), (0, 26)):
-            done = fmnist_here("import", original, "--tracking-uri", address)
-            assert f": {added} runs added, {there} were there; " in done.stdout, done.stderr
-        assert exported(fmnist_here, address) == original.read_bytes()
+    store = ("--tracking-uri", server, "--experiment", "exchanged")
+    for added, there in ((26, 0), (0, 26)):
+        done = fmnist_here("import", original, *store)
+        assert f": {added} runs added, {there} were there; " in done.stdout, done.stderr
+    assert exported(fmnist_here, *store[1:]) == original.read_bytes()
 
 
 @pytest.mark.slow
@@ -132,7 +130,7 @@ def test_the_file_is_for_people_too(original):
     assert lines[0] == {
         "format": "fmnist-study", "version": 1, "semantics": 1, "sweeps": 6, "runs": 26,
     }  # fmt: skip
-    assert [line["definition"]["sweep"] for line in lines[1:7]] == [s.id for s in sweeps()]
+    assert [line["definition"]["sweep"] for line in lines[1:7]] == [s.id for s in six_experiments()]
     assert lines[7]["history"][0]["values"]["final_val_accuracy"] > 0.9
     text = gzip.decompress(original.read_bytes()).decode()
     assert "run_id" not in text
