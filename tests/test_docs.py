@@ -55,7 +55,7 @@ def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
     shown = [command for command in commands() if "--tracking-uri" not in command]
     assert len(shown) >= 5
     for command in shown:
-        small = ["--jobs=1", *(f"--set={setting}" for setting in SMALL)]
+        small = ["--jobs=1", "--seeds=2", *(f"--set={setting}" for setting in SMALL)]
         done = fmnist_here(*command, *(small if command[0] == "run" else []))
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
