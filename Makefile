@@ -10,6 +10,10 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/exp1_dropout.yaml
 STUDY  ?= study/fashion_mnist_cnn_tuning.jsonl.gz
 ARGS   ?=
+# A worker more than cores, as some tests wait; the slow tests first, and two at a time, so that the
+# workers end together (tests/conftest.py orders them).
+PYTEST  = $(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print(1 + min(8, os.cpu_count()))') \
+    --maxschedchunk=2
 
 .PHONY: run test check lint data study bench lock clean
 
@@ -19,11 +23,11 @@ run: $(VENV)/.ready data
 
 test: $(VENV)/.ready data
 	@echo "==> pytest $(ARGS)"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 check: lint
 	@echo "==> fast tests"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(VENV)/.ready
 	@echo "==> formatting, lint, types"

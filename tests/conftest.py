@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import shutil
 import signal
@@ -9,10 +10,12 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 REAL_DATA = Path("/usr/share/datasets/fashion-mnist")
@@ -39,12 +42,70 @@ NAMES = (
 )
 
 
+# By name: a seventh file in `configs/` is nobody's business here.
+EXPERIMENTS = (
+    "exp1_dropout",
+    "exp2_batch_norm",
+    "exp3_conv_depth",
+    "exp4_pooling",
+    "exp5_interactions",
+    "exp6_combined",
+)
+CONFIGS = [ROOT / f"configs/{name}.yaml" for name in EXPERIMENTS]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the server that the workers of this run have shared."""
+    if hasattr(session.config, "workerinput"):
+        return
+    for file in session.config._tmp_path_factory.getbasetemp().glob("server.made/pid"):  # noqa: SLF001
+        with suppress(ProcessLookupError):
+            os.killpg(int(file.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Has a folder made by the first worker that needs it; all the others use the same one."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder = base / f"{name}.made"
+        with FileLock(base / f"{name}.lock"):
+            if not folder.exists():
+                folder.mkdir()
+                try:
+                    make(folder)
+                except BaseException:
+                    shutil.rmtree(folder)
+                    raise
+        return folder
+
+    return folder_of
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch, tmp_path):
     """No test sees the developer's stores, data or colours, nor leaves anything behind."""
     for name in ("MLFLOW_TRACKING_URI", "FMNIST_DATA_DIR", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+def lacking(told: str, expected: str) -> str:
+    """The first part of what is expected (` … ` between parts) that a message lacks."""
+    position = 0
+    for part in expected.split(" … "):
+        position = told.find(part, position)
+        if position < 0:
+            return part
+        position += len(part)
+    return ""
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -126,65 +187,115 @@ def fmnist(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
     return run
 
 
-@pytest.fixture
-def fmnist_here(monkeypatch, capsys, tiny_data) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The same command line in this process: three seconds of imports less a call."""
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line in this process: three seconds of imports less."""
     from fmnist_tuning.cli import main
 
-    monkeypatch.setenv("FMNIST_DATA_DIR", str(tiny_data))
-
-    def run(*arguments: object):
-        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-        monkeypatch.setattr(sys, "argv", ["fmnist", *map(str, arguments)])
-        code = 0
-        try:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2)]
+    code = 0
+    try:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(streams[0]),
+            redirect_stderr(streams[1]),
+        ):
+            patch.setattr(sys, "argv", ["fmnist", *map(str, arguments)])
             main()
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-                signal.signal(number, handler)
-        shown = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    said = []
+    for stream in streams:
+        stream.flush()
+        said.append(stream.buffer.getvalue().decode())
+    return subprocess.CompletedProcess(arguments, code, *said)
+
+
+@pytest.fixture
+def fmnist_here(monkeypatch, tiny_data) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same command line in this process."""
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(tiny_data))
+    return call
+
+
+@pytest.fixture(scope="session")
+def call_in(tiny_data) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same in a folder that outlives the test; what fails there fails what needs it."""
+
+    def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FMNIST_DATA_DIR", str(tiny_data))
+            patch.chdir(folder)
+            done = call(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done
 
     return run
 
 
 @pytest.fixture(scope="session")
-def _blank_store(tmp_path_factory) -> Path:
-    from mlflow import MlflowClient
+def blank_store(made_once) -> Path:
+    def make(folder: Path) -> None:
+        from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return made_once("blank", make) / "mlflow.db"
 
 
 @pytest.fixture
-def migrated(tmp_path, _blank_store) -> Path:
+def migrated(tmp_path, blank_store) -> Path:
     """MLflow's default store in the test's folder, as empty as a new one.
 
     The migrations that make one take three seconds; most tests are about something else.
     """
-    return Path(shutil.copy(_blank_store, tmp_path / "mlflow.db"))
+    return Path(shutil.copy(blank_store, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture(scope="session")
-def _exported(tmp_path_factory, _blank_store) -> Path:
-    from studies import write_study
-    from test_results import sweeps
+def server(made_once, blank_store) -> str:
+    """The address of a real MLflow server, one for the whole run: name experiments of your own."""
+    from servers import start_server
 
-    folder = tmp_path_factory.mktemp("exported")
-    shutil.copy(_blank_store, folder / "mlflow.db")
-    write_study(sweeps(), f"sqlite:///{folder}/mlflow.db")
-    done = subprocess.run(
-        [sys.executable, "-m", "fmnist_tuning", "export", "study.jsonl.gz"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert (done.stdout, done.stderr) == ("study.jsonl.gz: 26 runs and 6 sweeps\n", "")
-    return folder
+    def make(folder: Path) -> None:
+        shutil.copy(blank_store, folder / "server.db")
+        process, address = start_server(
+            folder, "--backend-store-uri", f"sqlite:///{folder}/server.db"
+        )
+        (folder / "pid").write_text(str(process.pid))
+        (folder / "address").write_text(address)
+
+    return (made_once("server", make) / "address").read_text()
+
+
+@pytest.fixture(scope="session")
+def _written(made_once, blank_store) -> Path:
+    from studies import six_experiments, write_study
+
+    def make(folder: Path) -> None:
+        shutil.copy(blank_store, folder / "mlflow.db")
+        write_study(six_experiments(), f"sqlite:///{folder}/mlflow.db")
+
+    return made_once("study", make) / "mlflow.db"
+
+
+@pytest.fixture
+def study_of_six(tmp_path, _written) -> Path:
+    """A finished study of all six experiments, in MLflow's default store in the test's folder."""
+    return Path(shutil.copy(_written, tmp_path / "mlflow.db"))
+
+
+@pytest.fixture(scope="session")
+def _exported(made_once, call_in, _written) -> Path:
+    def make(folder: Path) -> None:
+        shutil.copy(_written, folder / "mlflow.db")
+        done = call_in(folder, "export", "study.jsonl.gz")
+        assert (done.stdout, done.stderr) == ("study.jsonl.gz: 26 runs and 6 sweeps\n", "")
+
+    return made_once("exported", make)
 
 
 @pytest.fixture

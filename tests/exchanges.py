@@ -18,8 +18,8 @@ def packed(lines: Sequence[Any]) -> bytes:
     return gzip.compress(text.encode())
 
 
-def exported(fmnist: Callable[..., Any], uri: str) -> bytes:
+def exported(fmnist: Callable[..., Any], uri: str, *options: str) -> bytes:
     """What a store gives, in `again.jsonl.gz`."""
-    done = fmnist("export", "again.jsonl.gz", "--tracking-uri", uri)
+    done = fmnist("export", "again.jsonl.gz", "--tracking-uri", uri, *options)
     assert done.returncode == 0, done.stderr
     return Path("again.jsonl.gz").read_bytes()

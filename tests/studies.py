@@ -1,10 +1,12 @@
 """Studies of known numbers: written to a real store, or put into frames, without training."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from conftest import CONFIGS
 
 from fmnist_tuning.analysis.frames import SweepFrames, build_frames
 from fmnist_tuning.metrics import CURVES, EpochMetrics, RunOutcome
@@ -57,6 +59,23 @@ def outcome_of(config: RunConfig, accuracy: float) -> RunOutcome:
         train_seconds=6.0 + config.num_conv_layers,
         epochs_to_80=0.5,
     )
+
+
+def six_experiments() -> list[Sweep]:
+    """The six that are shipped, two seeds each; the sixth decided."""
+    *five, sixth = load_sweeps(CONFIGS)
+    decided = sixth.model_dump(mode="json", by_alias=True) | {
+        "arms": [
+            {"name": "A", "predicted": 0.93, "dropout_rate": 0.2, "num_conv_layers": 3},
+            {"name": "B", "predicted": 0.92, "dropout_rate": 0.3, "num_conv_layers": 3},
+            {"name": "C", "predicted": 0.91, "dropout_rate": 0.3, "num_conv_layers": 2},
+        ],
+        "seeds": [1000, 1001],
+    }
+    return [
+        *(sweep.model_copy(update={"seeds": (0, 1)}) for sweep in five),
+        Sweep.model_validate_json(json.dumps(decided)),
+    ]
 
 
 def sweep_of(text: str, folder: Path) -> Sweep:

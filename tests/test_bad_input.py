@@ -19,7 +19,7 @@ from fmnist_tuning.sweeps.settings import RunConfig
 
 # Examples are drawn anew by every developer; a slow machine fails none of them.
 FUZZED = settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from servers import mlflow_server
-from studies import write_study
-from test_results import sweeps
+from studies import six_experiments, write_study
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -40,7 +39,7 @@ def test_mlflow_ui_shows_the_runs_and_their_curves(tmp_path):
     """`mlflow ui` in the project's folder, and the page that `fmnist run` tells to open."""
     from fmnist_tuning.store.study import Study
 
-    sweep = next(sweep for sweep in sweeps() if sweep.id == "exp1_dropout")
+    sweep = six_experiments()[0]
     write_study([sweep], f"sqlite:///{tmp_path}/mlflow.db")
     hint = Study.existing().browse_hint()
     with mlflow_server(tmp_path, command="ui") as address:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,34 +37,30 @@ print(hits.mean(), model.predict(images[:1]).shape, ours)
 """
 
 
-@pytest.fixture(scope="module")
-def crowned(tmp_path_factory, tiny_data, _blank_store):
-    """A folder with a finished study whose champion is registered, and what that printed."""
-    folder = tmp_path_factory.mktemp("crowned")
-    shutil.copy(_blank_store, folder / "mlflow.db")
-    (folder / "one.yaml").write_text(SWEEP)
-    (folder / "two.yaml").write_text(COMBINED)
+@pytest.fixture(scope="session")
+def crowned(made_once, call_in, blank_store):
+    """A folder with a finished study whose champion is registered, and what that printed.
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fmnist_tuning", *arguments, "--data-dir", str(tiny_data)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    Its runs as they were before are in `before.json`.
+    """
 
-    call("run", "one.yaml", "two.yaml", *TINY_RUN)
-    before = runs(folder)
-    done = call("champion")
-    return folder, before, done
+    def make(folder: Path) -> None:
+        shutil.copy(blank_store, folder / "mlflow.db")
+        (folder / "one.yaml").write_text(SWEEP)
+        (folder / "two.yaml").write_text(COMBINED)
+        call_in(folder, "run", "one.yaml", "two.yaml", *TINY_RUN)
+        (folder / "before.json").write_text(json.dumps(runs(folder)))
+        (folder / "said").write_text(call_in(folder, "champion").stdout)
+
+    folder = made_once("crowned", make)
+    return folder, json.loads((folder / "before.json").read_text()), (folder / "said").read_text()
 
 
-def runs(folder: Path) -> dict[str, tuple[str, int]]:
+def runs(folder: Path) -> dict[str, list[str | int]]:
     from mlflow import MlflowClient
 
     found = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["1"])
-    return {run.info.run_id: (run.info.status, run.info.end_time) for run in found}
+    return {run.info.run_id: [run.info.status, run.info.end_time] for run in found}
 
 
 @pytest.fixture
@@ -112,9 +109,9 @@ def test_the_champion_is_the_best_of_fresh_seeds_by_its_first(champion, client):
 
 def test_what_it_prints(crowned, champion):
     """Who it is, its accuracy scored again, where it is registered, and the figures."""
-    folder, _, done = crowned
+    folder, _, said = crowned
     accuracy = champion.data.metrics["final_val_accuracy"]
-    first, second, third, *rest = done.stdout.splitlines()
+    first, second, third, *rest = said.splitlines()
     assert first.startswith("champion two, ")
     assert first.endswith("seed 1000")
     assert second == f"  {accuracy * 100:.2f} % scored again, as its run logged"
@@ -141,12 +138,15 @@ def test_the_runs_are_left_as_they_were(crowned, champion, client):
 @pytest.mark.slow
 def test_a_fresh_process_gets_the_logged_accuracy(crowned, champion):
     """With MLflow alone, on every test image: exactly."""
-    folder, _, _ = crowned
     images, labels = tiny_images(TEST_COUNT, 2)
-    np.save(folder / "images.npy", images.astype(np.uint8))
-    np.save(folder / "labels.npy", labels)
+    np.save("images.npy", images.astype(np.uint8))
+    np.save("labels.npy", labels)
     done = subprocess.run(
-        [sys.executable, "-c", SCORE], cwd=folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCORE],
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{crowned[0]}/mlflow.db"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     accuracy, shape, ours = done.stdout.strip().replace(", ", ",").split()
     assert accuracy == str(champion.data.metrics["final_val_accuracy"])

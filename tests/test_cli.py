@@ -1,5 +1,9 @@
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +12,9 @@ from conftest import TINY_RUN
 ONE = "sweep: one\ntitle: One arm\ngrid: {dropout_rate: [0.3]}\n"
 
 
-def test_help_shows_examples(fmnist):
+def test_help_shows_examples(fmnist_here):
     """Somebody's first look."""
-    done = fmnist("run", "--help")
+    done = fmnist_here("run", "--help")
     assert done.returncode == 0
     assert "fmnist run configs/exp1_dropout.yaml" in done.stdout
     for option in ("--set", "--seeds", "--device", "--jobs", "--force", "--tracking-uri", "--json"):
@@ -41,11 +45,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
-def test_a_users_mistake(fmnist, sweep_file, tmp_path, arguments, message):
+def test_a_users_mistake(fmnist_here, sweep_file, tmp_path, arguments, message):
     """One clear message on stderr, exit code 2, no traceback, no store."""
     sweep_file(ONE, "one.yaml")
     sweep_file("sweep: bad\ntitle: B\ngrid: {dropout: [1]}\n", "bad.yaml")
-    done = fmnist(*arguments)
+    done = fmnist_here(*arguments)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -66,13 +70,50 @@ def test_a_device_that_is_not_there(fmnist_here, sweep_file):
     )
 
 
+RUNNER = """
+import atexit, sys
+from pathlib import Path
+from fmnist_tuning.cli import main
+if __name__ == "__main__":
+    atexit.register(lambda: Path("loaded").write_text(" ".join(sys.modules)))
+    main()
+"""
+
+
+@pytest.fixture(scope="session")
+def whole_run(made_once, tiny_data, blank_store):
+    """The folder of one `fmnist run` in a process of its own: what it said and what it loaded."""
+
+    def make(folder):
+        shutil.copy(blank_store, folder / "mlflow.db")
+        (folder / "one.yaml").write_text(ONE)
+        (folder / "runner.py").write_text(RUNNER)
+        with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
+            subprocess.run(
+                [sys.executable, "runner.py", "run", "one.yaml", *TINY_RUN],
+                env={**os.environ, "FMNIST_DATA_DIR": str(tiny_data)},
+                cwd=folder,
+                stdout=out,
+                stderr=err,
+                check=True,
+            )
+
+    return made_once("whole_run", make)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("migrated")
-def test_what_a_person_sees_off_a_terminal(fmnist, sweep_file):
+def test_the_parent_needs_no_torch(whole_run):
+    """Nor two seconds to import it: what workers send is plain."""
+    loaded = (whole_run / "loaded").read_text().split()
+    assert "mlflow" in loaded
+    assert "torch" not in loaded
+
+
+@pytest.mark.slow
+def test_what_a_person_sees_off_a_terminal(whole_run):
     """Facts, one plain line an epoch, where to look next; the table alone on stdout."""
-    done = fmnist("run", sweep_file(ONE), *TINY_RUN)
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    out, err = ((whole_run / name).read_text() for name in ("stdout", "stderr"))
+    lines = err.splitlines()
     assert lines[0].startswith("study   fashion_mnist_cnn_tuning in sqlite:///")
     assert lines[1].startswith("data    not Fashion-MNIST but your own data, 300 + 100 images")
     assert lines[2] == "plan    one"
@@ -82,11 +123,10 @@ def test_what_a_person_sees_off_a_terminal(fmnist, sweep_file):
     assert epochs[0].startswith("one dropout_rate=0.3 seed=0: epoch 1/2: train loss ")
     # By its path where the environment's commands are not on the PATH, as in `make test`.
     assert re.match(r"browse  (\S+/)?mlflow ui +then open http://127\.0\.0\.1:5000/#/", lines[-1])
-    table = done.stdout.splitlines()
-    assert table[0].strip() == "one: One arm"
+    assert out.splitlines()[0].strip() == "one: One arm"
     for column in ("train acc", "val acc", "train loss", "val loss", "gap", "params", "time"):
-        assert column in done.stdout
-    assert "\x1b" not in done.stdout + done.stderr
+        assert column in out
+    assert "\x1b" not in out + err
 
 
 @pytest.mark.usefixtures("migrated")

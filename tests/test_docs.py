@@ -1,11 +1,12 @@
 """The documents say what is there, and all of it."""
 
+import json
 import re
 import shlex
 import shutil
 
 import pytest
-from conftest import ROOT
+from conftest import EXPERIMENTS, ROOT
 
 from fmnist_tuning.cli import app
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -54,7 +55,7 @@ def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
     shown = [command for command in commands() if "--tracking-uri" not in command]
     assert len(shown) >= 5
     for command in shown:
-        small = ["--jobs=1", *(f"--set={setting}" for setting in SMALL)]
+        small = ["--jobs=1", "--seeds=2", *(f"--set={setting}" for setting in SMALL)]
         done = fmnist_here(*command, *(small if command[0] == "run" else []))
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
@@ -68,14 +69,26 @@ def test_the_seventh_experiment(tmp_path):
     assert len(sweep.arms) == 6
 
 
-def test_the_mistake_in_the_readme(fmnist, tmp_path):
+def test_a_seventh_file_beside_the_six(fmnist_here, tmp_path):
+    """Planned with the others and after them, without a line of Python."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (text,) = blocks("yaml")
+    (tmp_path / "configs/exp7_width.yaml").write_text(text, encoding="utf-8")
+    done = fmnist_here("plan", "configs", "--json")
+    assert done.returncode == 0, done.stderr
+    planned = [run["sweep"] for run in json.loads(done.stdout)["runs"]]
+    # The sixth is decided by the runs of the first five.
+    assert list(dict.fromkeys(planned)) == [*EXPERIMENTS[:5], "exp7_width"]
+
+
+def test_the_mistake_in_the_readme(fmnist_here, tmp_path):
     """What a typing error prints is what the README says it prints."""
     (text,) = blocks("yaml")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/exp7_width.yaml").write_text(text, encoding="utf-8")
     (console,) = blocks("console")
     prompt, _, output = console.partition("\n")
-    done = fmnist(*shlex.split(prompt.removeprefix("$ fmnist ")))
+    done = fmnist_here(*shlex.split(prompt.removeprefix("$ fmnist ")))
     assert done.stderr == output
     assert done.returncode == 2
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import lacking
 from exchanges import exported, lines_of, packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,8 +67,8 @@ def twice(lines: list[Any]) -> bytes:
     return packed(lines)
 
 
-DAMAGED = "damaged or cut short; copy or export it again"
-FOREIGN = "line 1: not that of a study's file, allowed: what `fmnist export` wrote"
+DAMAGED = "damaged"
+FOREIGN = "line 1: … `fmnist export`"
 
 HOSTILE = {
     "empty": (lambda _: b"", FOREIGN),
@@ -78,162 +79,158 @@ HOSTILE = {
     "a bit flipped": (damaged, DAMAGED),
     "a line lost": (
         without(7),
-        "found 6 sweeps and 25 runs, announced: 6 and 26; copy or export it again",
+        "6 sweeps and 25 runs … 6 and 26",
     ),
     "a line too many": (
         lambda lines: packed([*lines, lines[7]]),
-        "line 34: more than the 32 entries announced",
+        "line 34: … 32",
     ),
     "a run twice": (
         lambda lines: packed([*lines[:8], *lines[7:-1]]),
-        "line 9: the run 53fc6a041f30e298 is there already (line 8)",
+        "line 9: … 53fc6a041f30e298 … line 8",
     ),
     "a sweep twice": (
         lambda lines: packed([*lines[:2], *lines[1:-1]]),
-        "line 3: the sweep exp1_dropout is there already (line 2)",
+        "line 3: … exp1_dropout … line 2",
     ),
-    "not gzip": (lambda _: b"sweep: exp1\n", "found no gzip data, allowed: what `fmnist export`"),
+    "not gzip": (lambda _: b"sweep: exp1\n", "gzip … `fmnist export`"),
     "rubbish after it": (lambda lines: packed(lines) + b"x", DAMAGED),
-    "a bomb": (bomb, "a line is longer than 16 MB"),
+    "a bomb": (bomb, "16 MB"),
     "foreign JSON": (lambda _: packed([{"runs": []}]), FOREIGN),
     "no JSON": (lambda _: packed(["<html>"]), FOREIGN),
     "not UTF-8": (lambda _: gzip.compress(b"\xff\xfe{}\n"), FOREIGN),
-    "a list": (lambda lines: packed([lines[0], []]), "line 2: allowed: an entry of the kind sweep"),
-    "nested": (lambda lines: packed([lines[0], "[" * 200_000]), "line 2: not JSON in UTF-8"),
+    "a list": (lambda lines: packed([lines[0], []]), "line 2: … sweep"),
+    "nested": (lambda lines: packed([lines[0], "[" * 200_000]), "line 2: … JSON"),
     "a newer version": (
         changed(("version",), 2, 0),
-        "line 1: found version 2, allowed: 1; it may be of a newer fmnist",
+        "line 1: … version 2 … 1",
     ),
     "another semantics": (
         changed(("semantics",), 0, 0),
-        "line 1: its runs were trained by semantics 0, in which the same settings meant something "
-        "else; allowed: 1, this fmnist's",
+        "line 1: … semantics 0 … 1",
     ),
     "a million runs": (
         changed(("runs",), 10**6, 0),
-        "line 1: runs: found 1000000, allowed: less than or equal to 100000",
+        "line 1: runs: … 1000000 … 100000",
     ),
     "a forged fingerprint": (
         changed(("fingerprint",), "0" * 16),
-        "line 8: fingerprint: found 0000000000000000, allowed: 53fc6a041f30e298, that of its "
-        "settings and data",
+        "line 8: fingerprint: … 0000000000000000 … 53fc6a041f30e298",
     ),
     "forged settings": (
         changed(("config", "dropout_rate"), 0.21),
-        "line 8: fingerprint: found 53fc6a041f30e298, allowed: ",
+        "line 8: fingerprint: … 53fc6a041f30e298",
     ),
     "forged data": (
         changed(("data",), "ff"),
-        "line 8: fingerprint: found 53fc6a041f30e298, allowed: ",
+        "line 8: fingerprint: … 53fc6a041f30e298",
     ),
-    "an unknown key": (changed(("run_id",), "x"), "line 8: run_id: unknown key"),
+    "an unknown key": (changed(("run_id",), "x"), "line 8: run_id: … unknown"),
     "an unknown setting": (
         changed(("config", "dropout"), 1),
-        "line 8: config.dropout: unknown key; did you mean dropout_rate?",
+        "line 8: config.dropout: … dropout_rate",
     ),
     "a setting that is no number": (
         changed(("config", "learning_rate"), math.nan),
-        "line 8: found NaN, which JSON has no word for",
+        "line 8: … NaN … JSON",
     ),
     "a setting that is text": (
         changed(("config", "learning_rate"), "NaN"),
-        "line 8: config.learning_rate: found 'NaN', allowed: a valid number",
+        "line 8: config.learning_rate: … 'NaN' … number",
     ),
     "an infinite setting": (
         lambda lines: packed([*lines[:7], json.dumps(lines[7]).replace("0.001", "1e999")]),
-        "line 8: config.learning_rate: found Infinity, allowed: a finite number",
+        "line 8: config.learning_rate: … Infinity … finite",
     ),
     "an impossible network": (
         changed(("config", "num_conv_layers"), 8),
-        "line 8: config.conv_channels: found [32, 64, 128], allowed: exactly num_conv_layers = 8",
+        "line 8: config.conv_channels: … [32, 64, 128] … num_conv_layers = 8",
     ),
     "a key twice": (
         lambda lines: packed(
             [*lines[:7], json.dumps(lines[7]).replace('"name"', '"name": "x", "name"'), *lines[8:]]
         ),
-        "line 8: a key stands twice in one object",
+        "line 8: … twice",
     ),
     "a tag that leaves its folder": (
         changed(("tags", "fmnist./../../x"), "x"),
-        "line 8: tags: found 'fmnist./../../x', allowed: fmnist.* and MLflow's own",
+        "line 8: tags: … 'fmnist./../../x' … fmnist.*",
     ),
     "a tag that is the program's": (
         changed(("tags", "fmnist.kind"), "sweep"),
-        "line 8: tags: found 'fmnist.kind', allowed: fmnist.* and MLflow's own",
+        "line 8: tags: … 'fmnist.kind' … fmnist.*",
     ),
     "a tag of another kind": (
         changed(("tags", "mlflow.parentRunId"), "x"),
-        "line 8: tags: found 'mlflow.parentRunId', allowed: fmnist.* and MLflow's own",
+        "line 8: tags: … 'mlflow.parentRunId' … fmnist.*",
     ),
     "a tag without end": (
         changed(("tags", "fmnist.python"), "x" * 8_001),
-        "line 8: tags.'fmnist.python': found 8,001 characters, allowed: at most 8,000",
+        "line 8: tags.'fmnist.python': … 8,001 … 8,000",
     ),
     "a metric that leaves its folder": (
         changed(("history", 0, "values", "../../x"), 1.0),
-        "line 8: history[0].values: found '../../x', allowed: a plain word that is no setting",
+        "line 8: history[0].values: … '../../x' … plain word",
     ),
     "a metric that passes for a setting": (
         changed(("history", 0, "values", "seed"), 1.0),
-        "line 8: history[0].values: found 'seed', allowed: a plain word that is no setting",
+        "line 8: history[0].values: … 'seed' … setting",
     ),
     "an accuracy beyond all numbers": (
         changed(("history", 0, "values", "final_val_accuracy"), "Infinity"),
-        "line 8: history[0].values.final_val_accuracy: found 'Infinity', allowed: 0 to 1e+100",
+        "line 8: history[0].values.final_val_accuracy: … 'Infinity' … 1e+100",
     ),
     "a loss beyond all numbers": (
         changed(("history", 0, "values", "final_val_loss"), 1e308),
-        "line 8: history[0].values.final_val_loss: found 1e+308, allowed: 0 to 1e+100",
+        "line 8: history[0].values.final_val_loss: … 1e+308 … 1e+100",
     ),
     "a metric twice": (
         twice,
-        "line 8: history[4].values.best_epoch: is there already for step 0",
+        "line 8: history[4].values.best_epoch: … step 0",
     ),
     "a step below zero": (
         changed(("history", 0, "step"), -1),
-        "line 8: history[0].step: found -1, allowed: greater than or equal to 0",
+        "line 8: history[0].step: … -1 … 0",
     ),
     "no outcome": (
         changed(("history",), []),
-        "line 8: history: step 0 lacks final_train_loss, final_train_accuracy, final_val_loss, "
-        "final_val_accuracy, best_val_accuracy, best_epoch, total_params, train_seconds; a "
-        "finished run has them",
+        "line 8: history: … step 0 … final_train_loss, … total_params, train_seconds",
     ),
     "the year 10000": (
         changed(("started",), 10**15),
-        "line 8: started: found 1000000000000000, allowed: less than 253402300800000",
+        "line 8: started: … 1000000000000000 … 253402300800000",
     ),
     "a name that paints the terminal": (
         changed(("name",), "\x1b[31m"),
-        r"line 8: name: found the control character '\x1b' in '\x1b[31m'",
+        r"line 8: name: … '\x1b[31m'",
     ),
     "a name of two lines": (
         changed(("name",), "a\nb"),
-        r"line 8: name: found 'a\nb', allowed: one line of text",
+        r"line 8: name: … 'a\nb' … one line",
     ),
     "a title that paints the terminal": (
         changed(("definition", "title"), "\x9b31m", 1),
-        r"line 2: definition.title: found '\x9b31m', allowed: a text without control characters",
+        r"line 2: definition.title: … '\x9b31m' … control",
     ),
     "a sweep that leaves its folder": (
         changed(("definition", "sweep"), "../../x", 1),
-        "line 2: definition.sweep: found '../../x', allowed: up to 64 letters, digits, _ and -",
+        "line 2: definition.sweep: … '../../x' … 64 letters",
     ),
     "a figure that leaves its folder": (
         changed(("definition", "figure", "file"), "../x.png", 1),
-        "line 2: definition.figure.file: found '../x.png', allowed: a plain file name",
+        "line 2: definition.figure.file: … '../x.png' … plain file name",
     ),
     "an unknown key of a sweep": (
         changed(("definition", "seed"), [0], 1),
-        "line 2: definition.seed: unknown key; did you mean seeds?",
+        "line 2: definition.seed: … seeds",
     ),
     "a prediction that is text": (
         changed(("definition", "arms", 0, "predicted"), "<b>", 6),
-        "line 7: definition.arms[0].predicted: found '<b>', allowed: a number, which a combination",
+        "line 7: definition.arms[0].predicted: … '<b>' … number",
     ),
     "a prediction beyond all numbers": (
         changed(("definition", "arms", 0, "predicted"), 10**400, 6),
-        "line 7: definition.arms[0].predicted: found 1000000000",
+        "line 7: definition.arms[0].predicted: … 1000000000",
     ),
     "a key that paints the terminal": (
         changed(("\x1b[31m" + "x" * 900,), 1),
@@ -241,7 +238,7 @@ HOSTILE = {
     ),
     "a combination without arms": (
         changed(("definition", "arms"), [], 6),
-        "line 7: definition.arms: missing, and needed",
+        "line 7: definition.arms: … missing",
     ),
 }  # fmt: skip
 
@@ -254,8 +251,8 @@ def test_a_file_that_lies(fmnist_here, original, migrated, case):
     before = migrated.read_bytes()
     done = fmnist_here("import", original.name)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: study.jsonl.gz: {message}")
-    assert done.stderr.endswith("; nothing was imported\n")
+    assert done.stderr.startswith("error: study.jsonl.gz: ")
+    assert not lacking(done.stderr, f"{message} … nothing was imported\n")
     assert len(done.stderr) < 800
     assert done.stderr.isascii()
     assert done.stdout == ""
@@ -359,7 +356,7 @@ def sweep_entries(draw) -> SweepEntry:
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(run_entries(), max_size=4, unique_by=lambda run: run.fingerprint),
     st.lists(sweep_entries(), max_size=3, unique_by=lambda sweep: sweep.definition.id),
@@ -391,7 +388,7 @@ def test_the_format_loses_nothing(runs, found_sweeps, random):
     }
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_one_error(content, zipped):
     """Never a traceback of another kind."""

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import CONFIGS
 from studies import frames_of, sweep_of
 
 from fmnist_tuning.errors import FmnistError
@@ -19,7 +19,7 @@ from fmnist_tuning.sweeps.reading import load_sweeps
 
 SHIPPED = [
     sweep.model_copy(update={"seeds": (0, 1, 2)})
-    for sweep in load_sweeps([ROOT / "configs"])
+    for sweep in load_sweeps(CONFIGS)
     if not sweep.pending
 ]
 RANKED = """

@@ -1,18 +1,21 @@
 """Accidents, each with the promise that must be kept: nothing lost, nothing trained twice."""
 
+import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 from conftest import TINY
-from servers import mlflow_server
+from servers import Gate
 
 from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import TrackingError
@@ -53,14 +56,20 @@ def execution(sweeps, study, files, **options):
 
 
 @pytest.fixture
-def events(study, tiny_data, sweep_file):
-    """Begins a sweep; gives the generator of its events."""
+def begun(tiny_data, sweep_file):
+    """Begins a sweep in a study; gives the generator of its events."""
 
-    def begin(text=SWEEP, settings=SETTINGS, **options):
+    def begin(study, text=SWEEP, settings=SETTINGS, **options):
         sweeps = load_sweeps([sweep_file(text)], settings)
         return execution(sweeps, study, find(tiny_data), **({"jobs": 1} | options))
 
     return begin
+
+
+@pytest.fixture
+def events(begun, study):
+    """The same in the test's study."""
+    return partial(begun, study)
 
 
 def of(kind, happened):
@@ -89,7 +98,7 @@ def numbers(study):
         run.data.tags["fmnist.fingerprint"]: {
             "curves": [
                 sorted(
-                    (m.step, m.value) for m in client(study).get_metric_history(run.info.run_id, k)
+                    [m.step, m.value] for m in client(study).get_metric_history(run.info.run_id, k)
                 )
                 for k in DECISIVE
             ],
@@ -104,15 +113,19 @@ def numbers(study):
     }
 
 
-@pytest.fixture(scope="module")
-def unbroken(tiny_data, tmp_path_factory):
+@pytest.fixture(scope="session")
+def unbroken(made_once, tiny_data, blank_store):
     """The numbers of the sweep without any accident."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
-    study = Study.open("study", f"sqlite:///{folder}/mlflow.db")
-    sweeps = load_sweeps([folder / "sweep.yaml"], SETTINGS)
-    list(execution(sweeps, study, find(tiny_data), jobs=1))
-    return numbers(study)
+
+    def make(folder):
+        shutil.copy(blank_store, folder / "mlflow.db")
+        (folder / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
+        study = Study.open("study", f"sqlite:///{folder}/mlflow.db")
+        sweeps = load_sweeps([folder / "sweep.yaml"], SETTINGS)
+        list(execution(sweeps, study, find(tiny_data), jobs=1))
+        (folder / "numbers.json").write_text(json.dumps(numbers(study)))
+
+    return json.loads((made_once("unbroken", make) / "numbers.json").read_text())
 
 
 def checkpoints(study):
@@ -212,21 +225,20 @@ def test_a_worker_that_died_is_no_loss(events, study, unbroken):
 
 
 @pytest.mark.slow
-def test_paused_runs_go_on(events, study, sweep_file, tiny_data):
+def test_paused_runs_go_on(begun, events, study):
     """Broken off while three take turns on two workers: all three go on, to the same numbers."""
-    text = SWEEP.replace("0.5]", "0.5, 0.9]")
-    happened, begun = events(text, jobs=2, settings=SETTINGS | {"epochs": 30}), set()
-    while len(begun) < 3:
+    text, settings = SWEEP.replace("0.5]", "0.5, 0.9]"), SETTINGS | {"epochs": 12}
+    happened, names = events(text, jobs=2, settings=settings), set()
+    while len(names) < 3:
         event = next(happened)
-        begun |= {event.run.fingerprint} if isinstance(event, EpochEnded) else set()
+        names |= {event.run.name} if isinstance(event, EpochEnded) else set()
     happened.close()
     assert [run.info.status for run in runs(study)] == ["KILLED"] * 3
     assert len(checkpoints(study)) == 3
-    happened = list(events(text, jobs=2, settings=SETTINGS | {"epochs": 30}))
+    happened = list(events(text, jobs=2, settings=settings))
     assert len(of(Resumed, happened)) == len(of(Finished, happened)) == len(runs(study)) == 3
     alone = Study.open("alone", study.uri)
-    sweeps = load_sweeps([sweep_file(text)], SETTINGS | {"epochs": 30})
-    list(execution(sweeps, alone, find(tiny_data), jobs=1))
+    list(begun(alone, text, settings))
     assert_whole(study, numbers(alone))
 
 
@@ -295,9 +307,9 @@ def test_heartbeats_from_another_machine(tmp_path):
     locks.close()
 
 
-def arguments(path, epochs=4, jobs=1):
+def arguments(path, epochs=4, study="study"):
     settings = [f"--set={key}={value}" for key, value in (TINY | {"epochs": epochs}).items()]
-    return ["run", path, *settings, f"--jobs={jobs}", "--experiment=study"]
+    return ["run", path, *settings, "--jobs=1", f"--experiment={study}"]
 
 
 @pytest.mark.slow
@@ -328,17 +340,18 @@ def test_interrupted_twice(start_fmnist, sweep_file, study, interruption):
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments(start_fmnist, fmnist, sweep_file, study, unbroken):
+def test_kill_9_at_random_moments(start_fmnist, fmnist_here, sweep_file, study, unbroken):
     """The whole process group, again and again; then one more command, and nothing shows."""
     path = sweep_file(SWEEP)
     rng = random.Random(0)  # noqa: S311
     for _ in range(KILLS):
         process = start_fmnist(*arguments(path))
-        time.sleep(rng.uniform(2, 10))
+        process.stderr.readline()  # it has imported what it needs
+        time.sleep(rng.uniform(0, 3))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    done = fmnist(*arguments(path))
+    done = fmnist_here(*arguments(path))
     assert done.returncode == 0, done.stderr
     assert_whole(study, unbroken)
 
@@ -354,76 +367,85 @@ def test_two_commands_at_once(start_fmnist, sweep_file, study, unbroken):
     assert_whole(study, unbroken)
 
 
-@pytest.mark.slow
-def test_a_database_that_is_locked_for_a_while(events, study, unbroken):
-    """Ten seconds in mid-run are waited for."""
-    happened = events()
+@pytest.fixture
+def impatient(study):
+    """The study, through a URI that lets SQLite wait for a lock for one second, and not for five.
+
+    MLflow tries four times, whatever a try takes.
+    """
+    return Study.open("study", f"{study.uri}?timeout=1")
+
+
+@contextmanager
+def locked(study):
+    """Nobody else can read or write the store."""
+    path = study.uri.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as database:
+        database.execute("begin exclusive")
+        yield database
+
+
+def test_a_database_that_is_locked_for_a_while(begun, study, impatient, unbroken):
+    """For longer than one try takes, in mid-run: waited for."""
+    happened = begun(impatient)
     seen = [next(e for e in happened if isinstance(e, EpochEnded))]
-    database = sqlite3.connect(
-        study.uri.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
-    )
-    database.execute("begin exclusive")
-    threading.Timer(10, database.rollback).start()
-    seen += list(happened)
-    database.close()
+    with locked(study) as database:
+        threading.Timer(2.5, database.rollback).start()
+        seen += list(happened)
     assert len(of(Finished, seen)) == 2
     assert_whole(study, unbroken)
 
 
-def on_server(path, address):
-    return (*arguments(path), f"--tracking-uri={address}")
+def test_a_database_that_is_locked_for_good(begun, study, impatient, unbroken):
+    """After a few tries one error that says how to go on; then the same command does."""
+    happened = begun(impatient)
+    next(e for e in happened if isinstance(e, EpochEnded) and e.metrics.epoch == 2)
+    with locked(study):
+        with pytest.raises(TrackingError, match="database is locked") as caught:
+            list(happened)
+        assert str(caught.value).endswith("the same command goes on from them")
+    assert of(Resumed, list(begun(impatient)))[0].epochs >= 2
+    assert_whole(study, unbroken)
+
+
+@pytest.fixture
+def remote(server, request):
+    """A server that can be away, and a study of the test's own on it."""
+    gate = Gate(server)
+    yield gate, Study.open(request.node.name, gate.address)
+    gate.shut()
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away(start_fmnist, sweep_file, study, unbroken):
-    """In mid-run, for the time that another one takes to start: waited for, no step lost."""
-    path = sweep_file(SWEEP)
-    store = ("--backend-store-uri", study.uri)
-    with mlflow_server(path.parent, *store) as address:
-        process = start_fmnist(*on_server(path, address))
-        next(line for line in process.stderr if "epoch 3/" in line)
-    time.sleep(5)
-    with mlflow_server(path.parent, *store, port=int(address.rpartition(":")[2])):
-        process.communicate(timeout=90)
-    assert process.returncode == 0
+def test_a_server_that_is_away(begun, remote, unbroken):
+    """For some seconds in mid-run: waited for, no step lost."""
+    gate, study = remote
+    happened = begun(study)
+    seen = [next(e for e in happened if isinstance(e, EpochEnded) and e.metrics.epoch == 3)]
+    gate.shut()
+    threading.Timer(3, gate.open).start()
+    seen += list(happened)
+    assert len(of(Finished, seen)) == 2
     assert_whole(study, unbroken)
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone(start_fmnist, fmnist, sweep_file, study, unbroken):
+def test_a_server_that_is_gone(start_fmnist, fmnist_here, sweep_file, remote, unbroken):
     """Exit code 2 and how to go on; the checkpoint stands, and the next command goes on from it."""
-    path = sweep_file(SWEEP)
-    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    with mlflow_server(path.parent, "--backend-store-uri", study.uri) as address:
-        process = start_fmnist(*on_server(path, address), env=quick)
-        next(line for line in process.stderr if "epoch 2/" in line)
+    gate, study = remote
+    command = (*arguments(sweep_file(SWEEP), study=study.name), f"--tracking-uri={study.uri}")
+    process = start_fmnist(*command, env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"})
+    next(line for line in process.stderr if "epoch 2/" in line)
+    gate.shut()
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 2, rest
-    assert rest.splitlines()[-1].endswith(
-        "whole epochs are kept, and once the store answers the same command goes on from them"
-    )
-    with mlflow_server(path.parent, "--backend-store-uri", study.uri) as address:
-        done = fmnist(*on_server(path, address))
+    assert "whole epochs are kept" in rest.splitlines()[-1]
+    assert "the same command goes on" in rest.splitlines()[-1]
+    gate.open()
+    done = fmnist_here(*command)
     assert done.returncode == 0, done.stderr
     assert "goes on after epoch " in done.stderr
     assert "waiting" not in done.stderr  # its lock tells that the first command is no more
-    assert_whole(study, unbroken)
-
-
-@pytest.mark.slow
-def test_a_database_that_is_locked_for_good(events, study, unbroken):
-    """After twenty seconds one error that says how to go on; then the same command does."""
-    happened = events()
-    next(e for e in happened if isinstance(e, EpochEnded) and e.metrics.epoch == 2)
-    with closing(
-        sqlite3.connect(study.uri.removeprefix("sqlite:///"), isolation_level=None)
-    ) as database:
-        database.execute("begin exclusive")
-        with pytest.raises(TrackingError) as caught:
-            list(happened)
-        assert "database is locked" in str(caught.value)
-        assert str(caught.value).endswith("the same command goes on from them")
-    assert of(Resumed, list(events()))[0].epochs >= 2
     assert_whole(study, unbroken)
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist_tuning.errors import JournalError
@@ -22,6 +22,7 @@ def block(name: str, content: str = "old\n") -> str:
     return f"<!-- fmnist:begin {name} -->\n{content}<!-- fmnist:end {name} -->\n"
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(PROSE, min_size=4, max_size=4), st.permutations(NAMES), st.lists(PROSE, min_size=3))
 def test_human_text_survives(prose, order, contents):
     """Whatever a person writes, wherever and in whatever order of blocks: byte for byte."""
@@ -67,6 +68,7 @@ def test_damaged_markers(text, message):
         replace_blocks(text, {"two": "new\n"})
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_foreign_text_cannot_leave_its_cell(text):
     """One line, no cell border, no tag, no comment, no marker."""

@@ -1,4 +1,4 @@
-"""The exact words of what a user is told: the place, the finding, and what is allowed or mends."""
+"""What a user is told: the place, the finding, and what is allowed or mends, in whatever words."""
 
 import gzip
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NAMES, ROOT, TRAIN_COUNT, idx, tiny_images, write_data
+from conftest import NAMES, ROOT, TRAIN_COUNT, idx, lacking, tiny_images, write_data
 
 from fmnist_tuning import errors
 from fmnist_tuning.errors import ConfigError, FmnistError, TrackingError
@@ -19,85 +19,75 @@ from fmnist_tuning.report.figures.kinds import axes_by_kind
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
 from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
-from fmnist_tuning.sweeps.settings import RunConfig
 
 HEAD = "sweep: one\ntitle: One\n"
 GRID = f"{HEAD}grid: {{epochs: [1]}}\n"
-SETTINGS = ", ".join(key for key in RunConfig.model_fields if key != "seed")
-KEYS = "sweep, title, hypothesis, fixed, grid, arms, combine, seeds, claims, figure"
-OPTIMIZERS = "Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam, RMSprop, SGD"
-FILE = "a plain file name that ends in .png, .svg or .pdf"
 CLAIM = "that: t, arm: {epochs: %s}, versus: {epochs: 1}, expect: %s, margin: %s"
 
+
+# Of each problem: its place, what was found there, and what is allowed or mends it.
 CONFIGS = {
     # keys
-    f"{HEAD}grid: {{drop_out: [0]}}": [
-        ":3: grid.drop_out: unknown key; did you mean dropout_rate?"
-    ],
-    f"{HEAD}grid: {{xyz: [0]}}": [f":3: grid.xyz: unknown key; allowed: {SETTINGS}"],
-    f"{GRID}xyz: 1": [f":4: xyz: unknown key; allowed: {KEYS}"],
-    f'{GRID}"\\e[31m": 1': [f":4: '\\x1b[31m': unknown key; allowed: {KEYS}"],
-    f"{GRID}<<: {{a: 1}}": [f":4: '<<': unknown key; allowed: {KEYS}"],
+    f"{HEAD}grid: {{drop_out: [0]}}": [":3: grid.drop_out: … dropout_rate"],
+    f"{HEAD}grid: {{xyz: [0]}}": [":3: grid.xyz: … num_conv_layers, … epochs"],
+    f"{HEAD}grid: {{seed: [1]}}": [":3: grid.seed: … `seeds`"],
+    f"{HEAD}fixd: {{}}\ngrid: {{epochs: [1]}}": [":3: fixd: … fixed"],
+    f"{GRID}fixed: {{learnig_rate: 0.1}}": [":4: fixed.learnig_rate: … learning_rate"],
+    f"{GRID}xyz: 1": [":4: xyz: … sweep, title, … claims, figure"],
+    f'{GRID}"\\e[31m": 1': [":4: '\\x1b[31m': … sweep, title"],
+    f"{GRID}<<: {{a: 1}}": [":4: '<<': … sweep, title"],
     f"{HEAD}combine: {{sources: [a]}}": [
-        ":3: combine.from: missing, and needed",
-        ":3: combine.sources: unknown key; allowed: from, top, max_params",
+        ":3: combine.from: … missing",
+        ":3: combine.sources: … from, top, max_params",
     ],
-    f"{GRID}fixed: {{seed: 1}}": [":4: fixed.seed: is not set here; list the seeds in `seeds`"],
-    "title: One\ngrid: {epochs: [1]}": [": sweep: missing, and needed"],
+    f"{GRID}fixed: {{seed: 1}}": [":4: fixed.seed: … `seeds`"],
+    "title: One\ngrid: {epochs: [1]}": [": sweep: … missing"],
     # kinds of values
-    "[1]": [": found [1], allowed: a mapping that starts with `sweep:`"],
-    "sweep: one\ntitle: 3\ngrid: {epochs: [1]}": [":2: title: found 3, allowed: a text"],
-    f"{HEAD}grid: [1]": [":3: grid: found [1], allowed: a mapping"],
-    f"{HEAD}grid: {{epochs: 1}}": [":3: grid.epochs: found 1, allowed: a list"],
-    f"{HEAD}grid: {{epochs: []}}": [":3: grid.epochs: found [], allowed: at least one entry"],
-    f"{GRID}fixed: 0": [":4: fixed: found 0, allowed: a mapping"],
-    f"{HEAD}grid: {{use_pooling: [1]}}": [
-        ":3: grid.use_pooling[0]: found 1, allowed: a valid boolean"
-    ],
-    f"{HEAD}grid: {{dropout_rate: ['0.1']}}": [
-        ":3: grid.dropout_rate[0]: found '0.1', allowed: a valid number"
-    ],
-    f"{HEAD}grid: {{epochs: [1:30, 010, 0x10, 2001-01-01, yes, ~, 1.0]}}": [
-        f":3: grid.epochs[{place}]: found {found}, allowed: a valid integer"
+    "[1]": [": … [1] … `sweep:`"],
+    "sweep: one\ntitle: 3\ngrid: {epochs: [1]}": [":2: title: … 3 … text"],
+    f"{HEAD}grid: [1]": [":3: grid: … [1] … mapping"],
+    f"{HEAD}grid: {{epochs: 1}}": [":3: grid.epochs: … 1 … list"],
+    f"{HEAD}grid: {{epochs: []}}": [":3: grid.epochs: … [] … at least one"],
+    f"{GRID}fixed: 0": [":4: fixed: … 0 … mapping"],
+    f"{HEAD}grid: {{use_pooling: [1]}}": [":3: grid.use_pooling[0]: … 1 … boolean"],
+    f"{HEAD}grid: {{dropout_rate: ['0.1']}}": [":3: grid.dropout_rate[0]: … '0.1' … number"],
+    f"{HEAD}grid: {{epochs: [1:30, 010, 0x10, 2001-01-01, yes, ~, 1.0, ten]}}": [
+        f":3: grid.epochs[{place}]: … {found} … integer"
         for place, found in enumerate(
-            ["'1:30'", "'010'", "'0x10'", "'2001-01-01'", "true", "null", "1.0"]
+            ["'1:30'", "'010'", "'0x10'", "'2001-01-01'", "true", "null", "1.0", "'ten'"]
         )
     ],
     # bounds
+    f"{HEAD}grid: {{dropout_rate: [0.1, 1.5]}}": [":3: grid.dropout_rate[1]: … 1.5 … less than 1"],
     f"{HEAD}grid: {{learning_rate: [.nan, .inf, -1e999, 0]}}": [
-        ":3: grid.learning_rate[0]: found NaN, allowed: a finite number",
-        ":3: grid.learning_rate[1]: found Infinity, allowed: a finite number",
-        ":3: grid.learning_rate[2]: found -Infinity, allowed: a finite number",
-        ":3: grid.learning_rate[3]: found 0, allowed: greater than 0",
+        ":3: grid.learning_rate[0]: … NaN … finite",
+        ":3: grid.learning_rate[1]: … Infinity … finite",
+        ":3: grid.learning_rate[2]: … -Infinity … finite",
+        ":3: grid.learning_rate[3]: … 0 … greater than 0",
     ],
     f"{HEAD}grid: {{epochs: [{10**30}, 0]}}": [
-        f":3: grid.epochs[0]: found {10**30}, allowed: less than or equal to 10000",
-        ":3: grid.epochs[1]: found 0, allowed: greater than or equal to 1",
+        f":3: grid.epochs[0]: … {10**30} … 10000",
+        ":3: grid.epochs[1]: … 0 … 1",
     ],
-    f"{HEAD}grid: {{epochs: [{10**4000}]}}": [
-        ": line 3: found a number of 4,001 characters, allowed: 100"
-    ],
-    f"{HEAD}grid: {{fc_units: [[1, 1, 1, 1, 1, 1, 1, 1, 1]]}}": [
-        ":3: grid.fc_units[0]: found 9 entries, allowed: at most 8"
-    ],
-    f"{GRID}seeds: [-1]": [":4: seeds[0]: found -1, allowed: greater than or equal to 0"],
-    f"{GRID}seeds: [1, 1]": [":4: seeds: found [1, 1], allowed: each seed once"],
-    f"{HEAD}combine: {{from: [a], top: 0}}": [
-        ":3: combine.top: found 0, allowed: greater than or equal to 1"
-    ],
+    f"{HEAD}grid: {{epochs: [{10**4000}]}}": [": line 3: … 4,001 … 100"],
+    f"{HEAD}grid: {{fc_units: [[1, 1, 1, 1, 1, 1, 1, 1, 1]]}}": [":3: grid.fc_units[0]: … 9 … 8"],
+    f"{GRID}seeds: [-1]": [":4: seeds[0]: … -1 … 0"],
+    f"{GRID}seeds: [1, 1]": [":4: seeds: … [1, 1] … once"],
+    f"{HEAD}combine: {{from: [a], top: 0}}": [":3: combine.top: … 0 … 1"],
     # words
     f"{HEAD}grid: {{optimizer: [adam, x]}}": [
-        ":3: grid.optimizer[0]: found 'adam'; did you mean Adam?",
-        f":3: grid.optimizer[1]: found 'x'; allowed: {OPTIMIZERS}",
+        ":3: grid.optimizer[0]: … 'adam' … Adam",
+        ":3: grid.optimizer[1]: … 'x' … Adadelta, Adagrad, Adam, AdamW, NAdam, RAdam, RMSprop, SGD",
     ],
     **{
         f"sweep: {name}\ntitle: One\ngrid: {{epochs: [1]}}": [
-            f":1: sweep: found {shown}, allowed: up to 64 letters, digits, _ and -"
+            f":1: sweep: … {shown} … 64 letters, digits, _ and -"
         ]
         for name, shown in {
             "../x": "'../x'",
             "/x": "'/x'",
             "..": "'..'",
+            "a b": "'a b'",
             "nul": "'nul'",
             "a\\b": "'a\\\\b'",
             '"\\u202ea"': "'\\u202ea'",
@@ -107,161 +97,140 @@ CONFIGS = {
     },
     **{
         f"{GRID}figure: {{kind: ranking, file: '{name}'}}": [
-            f":4: figure.file: found {name!a}, allowed: {FILE}"
+            f":4: figure.file: … {name!a} … .png, .svg or .pdf"
         ]
         for name in ("../../x", "/x.png", "x", "a\\b.png", "CON.png", "x.gif", ".png")
     },
-    'sweep: one\ntitle: "\\e[31m"\ngrid: {epochs: [1]}': [
-        ":2: title: found '\\x1b[31m', allowed: a text without control characters"
-    ],
-    "sweep: one\ntitle: |\n  a\n  b\ngrid: {epochs: [1]}": [
-        ":2: title: found 'a\\nb\\n', allowed: a text in one line"
-    ],
+    'sweep: one\ntitle: "\\e[31m"\ngrid: {epochs: [1]}': [":2: title: … '\\x1b[31m' … control"],
+    "sweep: one\ntitle: |\n  a\n  b\ngrid: {epochs: [1]}": [":2: title: … 'a\\nb\\n' … one line"],
     # combinations of settings
     f"{HEAD}grid: {{num_conv_layers: [5]}}": [
-        ":3: grid: num_conv_layers=5: num_conv_layers: found 5, allowed: at most 4 with "
-        "use_pooling, which halves the image each time (28 -> 14 -> 7 -> 3 -> 1 -> 0)"
+        ":3: grid: num_conv_layers=5: … 5 … 4 … use_pooling … 28 -> 14 -> 7 -> 3 -> 1 -> 0"
     ],
     f"{HEAD}grid: {{conv_channels: [[8]]}}": [
-        ":3: grid: conv_channels=[8]: conv_channels: found [8], allowed: exactly num_conv_layers = "
-        "2 entries"
+        ":3: grid: conv_channels=[8]: … [8] … num_conv_layers = 2"
     ],
-    f"{HEAD}grid: {{kernel_size: [4]}}": [
-        ":3: grid: kernel_size=4: kernel_size: found 4, allowed: odd numbers, whose padding keeps "
-        "the size"
-    ],
-    f"{GRID}fixed: {{train_size: 50}}": [
-        ":3: grid: epochs=1: batch_size: found 64, allowed: at most train_size = 50"
-    ],
-    f"{GRID}fixed: {{val_size: 10001}}": [
-        ":3: grid: epochs=1: val_size: found 10001, allowed: at most 10000 images"
-    ],
+    f"{HEAD}grid: {{kernel_size: [4]}}": [":3: grid: kernel_size=4: … 4 … odd"],
+    f"{GRID}fixed: {{train_size: 50}}": [":3: grid: epochs=1: batch_size: … 64 … train_size = 50"],
+    f"{GRID}fixed: {{val_size: 10001}}": [":3: grid: epochs=1: val_size: … 10001 … 10000"],
     f"{GRID}fixed: {{momentum: 0.9}}": [
-        ":3: grid: epochs=1: momentum: found 0.9, allowed: 0 with Adam (RMSprop and SGD take a "
-        "momentum)"
+        ":3: grid: epochs=1: momentum: … 0.9 … 0 … Adam … RMSprop and SGD"
     ],
     f"{GRID}fixed: {{holdout_size: 5}}": [
-        ":3: grid: epochs=1: holdout_size: has no effect without `validation: holdout`"
+        ":3: grid: epochs=1: holdout_size: … `validation: holdout`"
     ],
     # arms
-    HEAD: [": found none of them, allowed: one of grid, arms and combine"],
-    f"{GRID}arms: [{{name: a}}]": [
-        ": found grid and arms, allowed: one of grid, arms and combine"
-    ],
-    f"{HEAD}grid: {{epochs: [1, 1]}}": [":3: grid: epochs=1 repeats epochs=1"],
-    f"{GRID}fixed: {{epochs: 2}}": [":4: fixed.epochs: is also swept; keep it in one place"],
+    HEAD: [": … none … grid, arms and combine"],
+    f"{GRID}arms: [{{name: a}}]": [": … grid and arms … one of grid, arms and combine"],
+    f"{HEAD}grid: {{epochs: [1, 1]}}": [":3: grid: … epochs=1"],
+    f"{GRID}fixed: {{epochs: 2}}": [":4: fixed.epochs: … swept … one place"],
     f"{HEAD}arms: [{{epochs: 1}}, {{name: b, predicted: x}}]": [
-        ":3: arms[0].name: found null, allowed: a text of 1 to 60 printable characters",
-        ":3: arms[1].predicted: found 'x', allowed: a number, which a combination predicted",
+        ":3: arms[0].name: … null … 1 to 60",
+        ":3: arms[1].predicted: … 'x' … number",
     ],
     f"{HEAD}arms: [{{name: a}}, {{name: a, epochs: 1}}, {{name: c}}]": [
-        ":3: arms[1]: the name a is already taken",
-        ":3: arms[2]: c repeats a",
+        ":3: arms[1]: … a … taken",
+        ":3: arms[2]: c … a",
     ],
     # claims and figures
     f"{GRID}claims: [{{{CLAIM % (1, 'higer', -1)}, metric: x}}]": [
-        f":4: claims[0].metric: found 'x', allowed: {', '.join(METRICS)}",
-        ":4: claims[0].expect: found 'higer'; did you mean higher?",
-        ":4: claims[0].margin: found -1, allowed: greater than or equal to 0",
+        f":4: claims[0].metric: … 'x' … {', '.join(METRICS)}",
+        ":4: claims[0].expect: … 'higer' … higher",
+        ":4: claims[0].margin: … -1 … 0",
     ],
     f"{GRID}claims: [{{{CLAIM % (7, 'higher', 0)}}}]": [
-        ':4: claims[0].arm: found {"epochs": 7}, which is no arm of this sweep; allowed: epochs=1'
+        ':4: claims[0].arm: … {"epochs": 7} … epochs=1'
     ],
     f"{GRID}figure: {{kind: trend, x: seed, y: epochs, file: a.png}}": [
-        ":4: figure.x: found 'seed', allowed with trend: one of epochs",
-        ":4: figure.y: found 'epochs', allowed with trend: none; remove it",
+        ":4: figure.x: … 'seed' … trend … epochs",
+        ":4: figure.y: … 'epochs' … trend … none",
     ],
     f"{GRID}figure: {{kind: heatmap, x: epochs, y: epochs, file: a.png}}": [
-        ":4: figure.kind: a heatmap has room for two settings, x and y; this sweep varies epochs"
+        ":4: figure.kind: … heatmap … two settings, x and y … epochs"
     ],
     # YAML
-    f"{GRID}grid: {{epochs: [2]}}": [": line 4: grid is there already (line 3)"],
-    f"{GRID}? [1]\n: 1": [": line 4: a key must be a plain word"],
-    f"{GRID}\tx: 1": [
-        ": line 4: not valid YAML: found character '\\t' that cannot start any token"
-    ],
-    f"{GRID}---\n": [
-        ": line 4: not valid YAML: expected a single document in the stream, but found another "
-        "document"
-    ],
-    f'{GRID}hypothesis: "\\uD800"': [
-        ": line 4: found half of a surrogate pair (\\uD800 to \\uDFFF), allowed: whole characters"
-    ],
-    f"{HEAD}grid: !!python/object/apply:os.system [x]": [
-        ": line 3: tags (!) are not supported; quote a text that begins with one"
-    ],
-    f"{HEAD}grid: {{epochs: [&a 1]}}": [
-        ": line 3: anchors and aliases (&, *) are not supported"
-    ],
-    f"{HEAD}grid: {'[' * 21}{']' * 21}": [": line 3: nested deeper than 20 levels"],
-    f"{HEAD}grid: {{epochs: [{'1,' * 5_000}]}}": [
-        ": line 3: more than 5,000 values; a sweep fits into a page"
-    ],
+    f"{GRID}grid: {{epochs: [2]}}": [": line 4: grid … line 3"],
+    f"{GRID}? [1]\n: 1": [": line 4: … key … plain word"],
+    f"{GRID}\tx: 1": [": line 4: not valid YAML: … '\\t'"],
+    f"{HEAD}grid: {{epochs: [1}}": [": line 3: not valid YAML:"],
+    f"{GRID}---\n": [": line 4: not valid YAML: … single document"],
+    f'{GRID}hypothesis: "\\uD800"': [": line 4: … \\uD800 to \\uDFFF … whole characters"],
+    f"{HEAD}grid: !!python/object/apply:os.system [x]": [": line 3: tags (!) … quote"],
+    f"{HEAD}grid: {{epochs: [&a 1]}}": [": line 3: anchors and aliases (&, *)"],
+    f"{HEAD}grid: {'[' * 21}{']' * 21}": [": line 3: … 20 levels"],
+    f"{HEAD}grid: {{epochs: [{'1,' * 5_000}]}}": [": line 3: … 5,000 values"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "lines"), CONFIGS.items(), ids=map(str, range(len(CONFIGS))))
 def test_a_sweep_file(sweep_file, text, lines):
+    """A line a problem, all at once: file, line and key; what was found; what is allowed."""
     path = sweep_file(text)
     with pytest.raises(ConfigError) as caught:
         load_sweeps([path], figures=axes_by_kind())
-    assert caught.value.problems == [f"{path}{line}" for line in lines]
+    problems = [problem.removeprefix(str(path)) for problem in caught.value.problems]
+    for problem, line in zip(problems, lines, strict=True):
+        assert problem.startswith(line.partition(" … ")[0])
+        assert not lacking(problem, line)
 
 
 OVERRIDES = {
-    "epochs": "--set 'epochs': allowed: key=value",
-    "epoch=1": "--set epoch: unknown key; did you mean epochs?",
-    "\x1b=1": f"--set '\\x1b': unknown key; allowed: {SETTINGS}",
-    "seed=1": "--set seed: is not set here; give `--seeds 1,`",
-    "epochs=!x": (
-        "--set epochs: found '!x': line 1: tags (!) are not supported; quote a text that begins "
-        "with one"
-    ),
-    "optimizer=\udcff": (
-        "--set optimizer: found '\\udcff': line 1: found the character #xdcff, allowed: printable "
-        "characters"
-    ),
+    "epochs": "--set 'epochs': … key=value",
+    "epoch=1": "--set epoch: … epochs",
+    "\x1b=1": "--set '\\x1b': … num_conv_layers",
+    "seed=1": "--set seed: … `--seeds 1,`",
+    "epochs=!x": "--set epochs: … '!x' … line 1: … tags (!)",
+    "epochs=[": "--set epochs: … '['",
+    "optimizer=\udcff": "--set optimizer: … '\\udcff' … #xdcff … printable",
 }
 
 
 @pytest.mark.parametrize(("text", "line"), OVERRIDES.items(), ids=map(ascii, OVERRIDES))
 def test_an_override(text, line):
+    """The option stands where a file's place would."""
     with pytest.raises(ConfigError) as caught:
         parse_overrides([text])
-    assert caught.value.problems == [line]
+    (problem,) = caught.value.problems
+    assert not lacking(problem, line)
 
 
 def test_an_override_in_its_file(sweep_file):
-    """Twice, of a swept setting, and with values that are none."""
-    with pytest.raises(ConfigError, match="--set epochs: given twice"):
+    """Twice, of a swept setting, and with values that are none: told at the option."""
+    with pytest.raises(ConfigError, match=r"--set epochs: .*twice"):
         parse_overrides(["epochs=1", "epochs=2"])
     path = sweep_file(GRID)
     for options, line in (
-        (({"epochs": 1},), f"{path}: --set epochs: this sweep varies it; edit the file instead"),
-        (({"batch_size": "x"},), "--set batch_size: found 'x', allowed: a valid integer"),
-        ((None, range(1_001)), f"{path}: --seeds: found 1,001 entries, allowed: at most 1,000"),
+        (({"epochs": 1},), f"{path}: --set epochs: … varies"),
+        (({"batch_size": "x"},), "--set batch_size: … 'x' … integer"),
+        ((None, range(1_001)), f"{path}: --seeds: … 1,001 … 1,000"),
     ):
         with pytest.raises(ConfigError) as caught:
             load_sweeps([path], *options)
-        assert caught.value.problems == [line]
+        (problem,) = caught.value.problems
+        assert problem.startswith(line.partition(" … ")[0])
+        assert not lacking(problem, line)
 
 
-@pytest.mark.parametrize("text", ["", " ", "x", "0", "1001", "1,1", "4294967296,", "\x1b", "²"])
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "x", "0", "-1", "1001", "1,1", "1,,2", "1.5", "4294967296,", "9" * 30, "\x1b", "²"],
+)
 def test_seeds(text):
+    """What they may be, and how one seed is named."""
     with pytest.raises(ConfigError) as caught:
         parse_seeds(text)
-    assert caught.value.problems == [
-        f"--seeds: found {text!a}, allowed: how many seeds, from 1 to 1000 (3 is 0,1,2), or a list "
-        "of different seeds, such as 0,5,7; one seed is named with a comma: 7,"
-    ]
+    (problem,) = caught.value.problems
+    assert not lacking(problem, f"--seeds: … {text!a} … 1 to 1000 … 0,5,7 … 7,")
 
 
 def test_how_many_problems_there_are():
     """All of them are counted; fifty are told."""
-    assert str(ConfigError(["a: b"])) == "1 problem, nothing was trained:\na: b"
+    assert not lacking(str(ConfigError(["a: b"])), "1 problem … nothing was trained:\na: b")
     many = str(ConfigError([f"line {n}" for n in range(1_060)])).splitlines()
-    assert many[0] == "1,060 problems, nothing was trained:"
-    assert many[50:] == ["line 49", "and 1,010 more"]
+    assert many[0].startswith("1,060 problems")
+    assert many[50] == "line 49"
+    assert "1,010" in many[51]
+    assert len(many) == 52
 
 
 def test_every_kind_of_error_has_its_exit_code():
@@ -274,13 +243,10 @@ def test_every_kind_of_error_has_its_exit_code():
         **dict.fromkeys(["WeightsError", "PictureError"], 2),
         **dict.fromkeys(["TrainingError", "DivergedError", "CheckpointError"], 1),
     }
-    assert str(errors.DivergedError(3, 10.0)) == (
-        "the loss is not a finite number in epoch 3; the likeliest cause is a learning rate that "
-        "is too high (10): try a tenth of it"
-    )
+    assert not lacking(str(errors.DivergedError(3, 10.0)), "epoch 3 … learning rate … 10 … tenth")
 
 
-RUN, EXPERIMENT = ("run", "one.yaml"), "--experiment: found"
+RUN = ("run", "one.yaml")
 USAGE = {
     ("run",): "Missing argument 'CONFIG...'.",
     ("run", "--nope"): "No such option: --nope",
@@ -288,27 +254,19 @@ USAGE = {
     ("\x1b[31m",): r"No such command '\x1b[31m'.",
     (*RUN, "--device", "\x1b[31m"): "Invalid value for '--device'",
     ("plot", "--format", "gif"): "Invalid value for '--format'",
-    ("results", "--json", "--csv"): "error: --json and --csv: found both, allowed: one of them",
-    ("run", "\x1b.yaml"): r"\x1b.yaml: no such file; did you mean one.yaml?",
-    ("run", "\udcff"): r"\udcff: no such file; allowed: one.yaml",
-    (*RUN, "--seeds", ""): "--seeds: found '', allowed: how many seeds, from 1 to 1000",
-    (*RUN, "--set", "\x1b=1"): r"--set '\x1b': unknown key; allowed: num_conv_layers",
-    (*RUN, "--jobs", "9" * 5_000): f"--jobs: found '{'9' * 80}', allowed: auto, or a number from 1",
-    (*RUN, EXPERIMENT[:12], ""): f"{EXPERIMENT} '', allowed: 1 to 200 printable characters",
-    (
-        *RUN,
-        EXPERIMENT[:12],
-        "\x1b",
-    ): rf"{EXPERIMENT} '\x1b', allowed: 1 to 200 printable characters",
-    (
-        "results",
-        EXPERIMENT[:12],
-        "x" * 10_000,
-    ): f"{EXPERIMENT} 10,000 characters, allowed: 1 to 200",
-    (*RUN, "--tracking-uri", ""): "(or MLFLOW_TRACKING_URI): found '', allowed: a folder",
-    ("results", "--tracking-uri", "ftp://x"): "(or MLFLOW_TRACKING_URI): found 'ftp://x', allowed",
-    ("plot", "--tracking-uri", "x" * 5_000): "failed: [Errno 36] File name too long",
-    ("results", "--tracking-uri", "http://a b"): "no MLflow server answers at http://a b (",
+    ("results", "--json", "--csv"): "--json and --csv: … both … one",
+    ("run", "\x1b.yaml"): r"\x1b.yaml: … one.yaml",
+    ("run", "\udcff"): r"\udcff: … one.yaml",
+    (*RUN, "--seeds", ""): "--seeds: … '' … 1 to 1000",
+    (*RUN, "--set", "\x1b=1"): r"--set '\x1b': … num_conv_layers",
+    (*RUN, "--jobs", "9" * 5_000): f"--jobs: … '{'9' * 80}' … auto … 1",
+    (*RUN, "--experiment", ""): "--experiment: … '' … 1 to 200",
+    (*RUN, "--experiment", "\x1b"): r"--experiment: … '\x1b' … 1 to 200",
+    ("results", "--experiment", "x" * 10_000): "--experiment: … 10,000 characters … 1 to 200",
+    (*RUN, "--tracking-uri", ""): "(or MLFLOW_TRACKING_URI): … '' … folder",
+    ("results", "--tracking-uri", "ftp://x"): "(or MLFLOW_TRACKING_URI): … 'ftp://x'",
+    ("plot", "--tracking-uri", "x" * 5_000): "[Errno 36] File name too long",
+    ("results", "--tracking-uri", "http://a b"): "MLflow server … http://a b (",
 }
 
 
@@ -324,7 +282,7 @@ def test_bad_usage(fmnist_here, tmp_path, arguments, message):
     """Exit code 2, one message on stderr that no terminal obeys, and no store."""
     done = fmnist_here(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert message in " ".join(done.stderr.split())
+    assert not lacking(" ".join(done.stderr.split()), message)
     assert done.stderr.count("error:") + done.stderr.count("Error") == 1
     assert "\x1b" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["one.yaml"]
@@ -332,7 +290,7 @@ def test_bad_usage(fmnist_here, tmp_path, arguments, message):
 
 # --- the images -----------------------------------------------------------------------------------
 
-AGAIN = "delete it, and `fmnist data --fetch` gets it again"
+AGAIN = "`fmnist data --fetch`"
 
 
 def swap(position: int, change):
@@ -368,74 +326,54 @@ def unreadable(folder: Path) -> None:
     (folder / NAMES[0]).symlink_to("/proc/self/mem")  # which root cannot read either
 
 
-WRITE = "write it with `sha256sum *-ubyte > SHA256SUMS`"
-NO_LIST = "/SHA256SUMS does not list the SHA-256 of each uncompressed file: found "
+LIST = "`sha256sum *-ubyte > SHA256SUMS`"
 IMAGES, LABELS = (f"/{name}" for name in NAMES[:2])
 DAMAGES = {
     "cut by a byte": (
         swap(0, lambda content: content[:-1]),
-        f"{IMAGES} is damaged: 235,215 bytes where its header announces 235,216; {AGAIN}",
+        f"{IMAGES} … 235,215 … 235,216 … {AGAIN}",
     ),
     "a byte too many": (
         swap(1, lambda content: content + b"\0"),
-        f"{LABELS} is damaged: 309 bytes where its header announces 308; {AGAIN}",
+        f"{LABELS} … 309 … 308 … {AGAIN}",
     ),
-    "empty": (
-        swap(0, lambda _: b""),
-        f"{IMAGES} is not an IDX file of 3-dimensional bytes; {AGAIN}",
-    ),
-    "a label of 10": (
-        swap(1, lambda content: content[:-1] + b"\x0a"),
-        f"{LABELS} holds the label 10; allowed: 0 to 9",
-    ),
+    "empty": (swap(0, lambda _: b""), f"{IMAGES} … IDX … {AGAIN}"),
+    "a label of 10": (swap(1, lambda content: content[:-1] + b"\x0a"), f"{LABELS} … 10 … 0 to 9"),
     "fewer labels": (
         swap(1, lambda _: idx(tiny_images(TRAIN_COUNT - 1, 1)[1])),
-        ": found 300 train images but 299 labels, allowed: as many of one as of the other",
+        ": … 300 train images … 299 labels",
     ),
     "another size": (
         swap(0, lambda _: idx(np.zeros((TRAIN_COUNT, 32, 32)))),
-        f"{IMAGES} holds images of 32x32 pixels; allowed: 28x28 pixels",
+        f"{IMAGES} … 32x32 … 28x28",
     ),
     "rubbish behind": (
         gzipped(NAMES[0], lambda content: content + b"rubbish"),
-        f"{IMAGES}.gz cannot be read (Not a gzipped file (b'ru')); {AGAIN}",
+        f"{IMAGES}.gz … Not a gzipped file (b'ru') … {AGAIN}",
     ),
     "a cut archive": (
         gzipped(NAMES[0], lambda content: content[:-20]),
-        f"{IMAGES}.gz cannot be read (Compressed file ended before the end-of-stream marker was "
-        f"reached); {AGAIN}",
+        f"{IMAGES}.gz … Compressed file ended … {AGAIN}",
     ),
     "no archive": (
         gzipped(NAMES[0], lambda _: b"x" * 99),
-        f"{IMAGES}.gz cannot be read (Not a gzipped file (b'xx')); {AGAIN}",
+        f"{IMAGES}.gz … Not a gzipped file (b'xx') … {AGAIN}",
     ),
-    "a folder": (folder_instead, f"{IMAGES} is not a file; put the file of that name there"),
-    "unreadable": (
-        unreadable,
-        f"{IMAGES} cannot be read ([Errno 5] Input/output error); {AGAIN}",
-    ),
-    "missing": (
-        lambda folder: (folder / NAMES[0]).unlink(),
-        f"{IMAGES}(.gz) is missing, though others of the four files are there; `fmnist data "
-        "--fetch` gets them all",
-    ),
+    "a folder": (folder_instead, f"{IMAGES} … not a file"),
+    "unreadable": (unreadable, f"{IMAGES} … [Errno 5] Input/output error … {AGAIN}"),
+    "missing": (lambda folder: (folder / NAMES[0]).unlink(), f"{IMAGES}(.gz) … missing … {AGAIN}"),
     "a changed byte": (
         lambda folder: (folder / NAMES[1]).write_bytes(idx(np.zeros(TRAIN_COUNT))),
-        f"{LABELS} is damaged: its contents are not those that SHA256SUMS lists; put back the "
-        "right ones, or list these with `sha256sum *-ubyte > SHA256SUMS`",
+        f"{LABELS} … SHA256SUMS … {LIST}",
     ),
     "nothing published": (
         lambda folder: (folder / "SHA256SUMS").unlink(),
-        f"{IMAGES} is damaged: its contents are not those that were published (SHA-256 differs); "
-        f"{AGAIN}",
+        f"{IMAGES} … SHA-256 … {AGAIN}",
     ),
-    "a list of nothing": (listing(b""), f"{NO_LIST}nothing about '{NAMES[0]}'; {WRITE}"),
-    "a list of words": (
-        listing(b"rubbish\n"),
-        f"{NO_LIST}lines without a checksum and a name; {WRITE}",
-    ),
-    "a list of bytes": (listing(b"\xff" * 99), f"{NO_LIST}not a text in UTF-8; {WRITE}"),
-}
+    "a list of nothing": (listing(b""), f"/SHA256SUMS … '{NAMES[0]}' … {LIST}"),
+    "a list of words": (listing(b"rubbish\n"), f"/SHA256SUMS … checksum … {LIST}"),
+    "a list of bytes": (listing(b"\xff" * 99), f"/SHA256SUMS … UTF-8 … {LIST}"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
@@ -445,17 +383,19 @@ def test_damaged_images(fmnist_here, tmp_path, damage, message):
     damage(folder)
     done = fmnist_here("data", "--data-dir", folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {folder}{message}\n"
+    assert len(done.stderr.splitlines()) == 1
+    assert not lacking(done.stderr, f"error: {folder}{message}")
 
 
 def test_no_images_at_all(fmnist_here, tmp_path):
+    """Files that are right and empty."""
     folder = write_data(tmp_path / "images")
     for position, name in enumerate(NAMES[:2]):
         shape = (0, 28, 28) if position == 0 else (0,)
         swap(position, lambda _, shape=shape: idx(np.zeros(shape)))(folder)
         assert (folder / name).exists()
     done = fmnist_here("data", "--data-dir", folder)
-    assert done.stderr == f"error: {folder}: found no train images, allowed: at least one\n"
+    assert not lacking(done.stderr, f"error: {folder}: … no train images … at least one")
 
 
 def test_an_archive_that_unfolds_without_end(tmp_path):
@@ -476,15 +416,10 @@ def test_an_archive_that_unfolds_without_end(tmp_path):
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == f"error: {path} holds too much; allowed: at most 134,217,728 bytes\n"
+    assert not lacking(done.stderr, f"error: {path} … 134,217,728 bytes")
 
 
 # --- stores and studies ---------------------------------------------------------------------------
-
-STORES = (
-    "allowed: a folder, sqlite:///FILE, http://HOST:PORT, or a database that MLflow knows, such as "
-    "postgresql://USER@HOST/NAME"
-)
 
 
 @pytest.mark.parametrize(
@@ -497,62 +432,39 @@ def test_what_is_no_store(uri, tmp_path):
     for door in (Study.open, Study.find):
         with pytest.raises(TrackingError) as caught:
             door("study", uri)
-        assert str(caught.value) == (
-            f"--tracking-uri (or MLFLOW_TRACKING_URI): found {uri!a}, {STORES}"
-        )
+        place = f"--tracking-uri (or MLFLOW_TRACKING_URI): … {uri!a}"
+        allowed = "sqlite:///FILE, http://HOST:PORT … postgresql://USER@HOST/NAME"
+        assert not lacking(str(caught.value), f"{place} … {allowed}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_store_in_the_environment(monkeypatch):
+    """The same, and the variable is named."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://x")
-    with pytest.raises(TrackingError, match=r"\(or MLFLOW_TRACKING_URI\): found 'ftp://x', "):
+    with pytest.raises(TrackingError, match=r"\(or MLFLOW_TRACKING_URI\): .*'ftp://x'"):
         Study.open("study")
 
 
-OTHER = "(choose another with --tracking-uri)"
 CLOSED = {
-    "sqlite:////nowhere/x.db": (
-        "the tracking store sqlite:////nowhere/x.db: the folder /nowhere does not exist; make it, "
-        "or name another store with --tracking-uri"
-    ),
-    "sqlite:////proc/x.db": (
-        f"the tracking store sqlite:////proc/x.db failed: unable to open database file {OTHER}"
-    ),
-    "sqlite:////tmp": (
-        f"the tracking store sqlite:////tmp failed: unable to open database file {OTHER}"
-    ),
-    "sqlite:////etc/passwd": (
-        f"the tracking store sqlite:////etc/passwd failed: file is not a database {OTHER}"
-    ),
-    "/proc/x": (
-        "the tracking store file:///proc/x failed: [Errno 2] No such file or directory: '/proc/x' "
-        f"{OTHER}"
-    ),
-    "/dev/null": (
-        "the tracking store file:///dev/null failed: [Errno 20] Not a directory: "
-        f"'/dev/null/.trash' {OTHER}"
-    ),
-    **{
-        address: (
-            f"no MLflow server answers at {address} ({reason}); start it with `mlflow server`, or "
-            "name another store with --tracking-uri"
-        )
-        for address, reason in {
-            "http://127.0.0.1:9": "[Errno 111] Connection refused",
-            "http://": "no host given",
-            "http://[": "Invalid IPv6 URL",
-            "http://127.0.0.1:x": "nonnumeric port: 'x'",
-        }.items()
-    },
+    "sqlite:////nowhere/x.db": "folder /nowhere",
+    "sqlite:////proc/x.db": "unable to open database file",
+    "sqlite:////tmp": "unable to open database file",
+    "sqlite:////etc/passwd": "file is not a database",
+    "/proc/x": "[Errno 2] No such file or directory: '/proc/x'",
+    "/dev/null": "[Errno 20] Not a directory: '/dev/null/.trash'",
+    "http://127.0.0.1:9": "[Errno 111] Connection refused … `mlflow server`",
+    "http://": "no host given … `mlflow server`",
+    "http://[": "Invalid IPv6 URL … `mlflow server`",
+    "http://127.0.0.1:x": "nonnumeric port: 'x' … `mlflow server`",
 }
 
 
 @pytest.mark.parametrize(("uri", "message"), CLOSED.items(), ids=CLOSED)
 def test_a_store_that_is_closed(uri, message):
-    """Said at once; MLflow would try some of them for two minutes."""
+    """Said at once, with the option that names another; MLflow would try some for two minutes."""
     with pytest.raises(TrackingError) as caught:
         Study.open("study", uri)
-    assert str(caught.value) == message
+    assert not lacking(str(caught.value), f"{uri} … {message} … --tracking-uri")
 
 
 def test_a_database_without_its_driver():
@@ -566,7 +478,8 @@ def test_a_password_is_not_shown(tmp_path):
     """Neither in an error nor in what `run` says of its store."""
     with pytest.raises(TrackingError) as caught:
         Study.open("study", "http://me:secret@127.0.0.1:9")
-    assert "answers at http://me:***@127.0.0.1:9 ([Errno 111]" in str(caught.value)
+    assert not lacking(str(caught.value), "http://me:***@127.0.0.1:9 … [Errno 111]")
+    assert "secret" not in str(caught.value)
     study = Study(None, "http://me:secret@h:1/", "s", "7")
     assert "secret" not in study.place + study.browse_hint()
     assert list(tmp_path.iterdir()) == []
@@ -582,10 +495,7 @@ def test_what_is_no_study(tmp_path, name, store):
     for door in (Study.open, Study.find):
         with pytest.raises(TrackingError) as caught:
             door(name, store)
-        assert str(caught.value) == (
-            f"--experiment: found {found}, allowed: 1 to 200 printable characters without spaces "
-            "around them"
-        )
+        assert not lacking(str(caught.value), f"--experiment: … {found} … 1 to 200 printable")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,7 +2,7 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import CONFIGS
 
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -26,7 +26,7 @@ def planned(sweeps, digest="digest", finished=()):
 
 def test_the_six_experiments():
     """Experiments 1 to 5 are 16 runs of 10 different configurations; 6 adds 3."""
-    plan = planned(load_sweeps([ROOT / "configs"]))
+    plan = planned(load_sweeps(CONFIGS))
     assert len(plan.rows) == 16
     assert len(plan.trainings) == 10
     assert [sweep.combine.top for sweep in plan.pending] == [3]
@@ -34,14 +34,14 @@ def test_the_six_experiments():
 
 def test_after_experiment_1_the_others_train_five():
     """Eleven runs, of which six are there already."""
-    sweeps = load_sweeps([ROOT / "configs"])
+    sweeps = load_sweeps(CONFIGS)
     finished = {row.run.fingerprint for row in planned(sweeps[:1]).rows}
     assert len(planned(sweeps[1:5], finished=finished).trainings) == 5
 
 
 def test_the_first_of_equal_runs_is_trained():
     """So that a training appears under the sweep that asked for it first."""
-    plan = planned(load_sweeps([ROOT / "configs"]))
+    plan = planned(load_sweeps(CONFIGS))
     trained = {row.run.fingerprint: row.run.sweep for row in plan.trainings}
     base = fingerprint(RunConfig(dropout_rate=0.5), "digest")
     assert trained[base] == "exp1_dropout"
@@ -49,7 +49,7 @@ def test_the_first_of_equal_runs_is_trained():
 
 def test_run_names_say_what_matters():
     """MLflow's table shows names before it shows params."""
-    names = [row.run.name for row in planned(load_sweeps([ROOT / "configs"])).rows]
+    names = [row.run.name for row in planned(load_sweeps(CONFIGS)).rows]
     assert names[2] == "dropout_rate=0.3 seed=0"
 
 

@@ -3,16 +3,12 @@
 import csv
 import io
 import json
-import shutil
-from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from studies import plausible, write_study
+from studies import plausible, six_experiments, write_study
 
 from fmnist_tuning.report.study import read_study
 from fmnist_tuning.store.study import Study
-from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.sweep import Sweep
 
 STUDY = "fashion_mnist_cnn_tuning"
@@ -26,40 +22,10 @@ FIGURES = {
 }
 
 
-def sweeps() -> list[Sweep]:
-    """The six, two seeds each; the sixth decided."""
-    loaded = load_sweeps([ROOT / "configs"])
-    sixth = loaded[-1].model_dump(mode="json", by_alias=True) | {
-        "arms": [
-            {"name": "A", "predicted": 0.93, "dropout_rate": 0.2, "num_conv_layers": 3},
-            {"name": "B", "predicted": 0.92, "dropout_rate": 0.3, "num_conv_layers": 3},
-            {"name": "C", "predicted": 0.91, "dropout_rate": 0.3, "num_conv_layers": 2},
-        ]
-    }
-    return [
-        *(sweep.model_copy(update={"seeds": (0, 1)}) for sweep in loaded[:-1]),
-        Sweep.model_validate_json(json.dumps(sixth | {"seeds": [1000, 1001]})),
-    ]
-
-
-@pytest.fixture(scope="session")
-def _written(tmp_path_factory, _blank_store) -> Path:
-    folder = tmp_path_factory.mktemp("study")
-    shutil.copy(_blank_store, folder / "mlflow.db")
-    write_study(sweeps(), f"sqlite:///{folder}/mlflow.db")
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def study(tmp_path, _written) -> Path:
-    """A finished study of all six experiments, in the test's folder."""
-    return Path(shutil.copy(_written, tmp_path / "mlflow.db"))
-
-
-def test_a_study_is_what_its_store_holds(study):
+def test_a_study_is_what_its_store_holds(study_of_six):
     """Sweeps by id, shared runs in each of them, nothing missing."""
-    found = read_study(Study.existing(STUDY, f"sqlite:///{study}"))
-    assert list(found.sweeps) == [sweep.id for sweep in sweeps()]
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study_of_six}"))
+    assert list(found.sweeps) == [sweep.id for sweep in six_experiments()]
     assert [len(frames.runs) for frames in found.sweeps.values()] == [10, 4, 6, 4, 8, 6]
     assert not any(frames.missing for frames in found.sweeps.values())
     base = found.sweeps["exp2_batch_norm"].runs.set_index(["arm", "seed"])
@@ -68,18 +34,18 @@ def test_a_study_is_what_its_store_holds(study):
         base.loc[("use_batch_norm=True", 1), "run_id"]
         == shared.loc[("dropout_rate=0.5", 1), "run_id"]
     )
-    config = sweeps()[0].arms[3].config.model_copy(update={"seed": 1})
+    config = six_experiments()[0].arms[3].config.model_copy(update={"seed": 1})
     assert shared.loc[("dropout_rate=0.5", 1), "final_val_accuracy"] == plausible(config)
 
 
-def test_a_claim_against_a_sweep_that_is_not_shown(study):
+def test_a_claim_against_a_sweep_that_is_not_shown(study_of_six):
     """Asked for one sweep alone, the other is still there to compare with."""
-    found = read_study(Study.existing(STUDY, f"sqlite:///{study}"), only=["exp6_combined"])
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study_of_six}"), only=["exp6_combined"])
     assert list(found.sweeps) == ["exp6_combined"]
     assert "exp1_dropout" in found.every
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_results_as_a_table(fmnist_here):
     """An arm a row, the claims' verdicts below."""
     done = fmnist_here("results", "exp2_batch_norm")
@@ -90,15 +56,15 @@ def test_results_as_a_table(fmnist_here):
     assert "exp1_dropout" not in done.stdout
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_results_as_json(fmnist_here):
     """Fractions in full precision, and null where something is unknown."""
     records = json.loads(fmnist_here("results", "--json").stdout)
-    assert [record["sweep"] for record in records] == [sweep.id for sweep in sweeps()]
+    assert [record["sweep"] for record in records] == [sweep.id for sweep in six_experiments()]
     arm = records[0]["arms"][0]
     assert arm["config"]["dropout_rate"] == 0.0
     accuracy = arm["metrics"]["final_val_accuracy"]
-    configs = [sweeps()[0].arms[0].config.model_copy(update={"seed": s}) for s in (0, 1)]
+    configs = [six_experiments()[0].arms[0].config.model_copy(update={"seed": s}) for s in (0, 1)]
     assert accuracy["mean"] == pytest.approx(sum(map(plausible, configs)) / 2, abs=1e-12)
     assert accuracy["seeds"] == 2
     claim = records[3]["claims"][0]
@@ -106,7 +72,7 @@ def test_results_as_json(fmnist_here):
     assert claim["contrast"]["difference"] == 421_834 - 6_442_954
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_results_as_csv(fmnist_here):
     """A row a run of a sweep."""
     rows = list(csv.DictReader(io.StringIO(fmnist_here("results", "--csv").stdout)))
@@ -116,18 +82,18 @@ def test_results_as_csv(fmnist_here):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("study")
-def test_plot_draws_the_journals_figures(fmnist, tmp_path, study):
+@pytest.mark.usefixtures("study_of_six")
+def test_plot_draws_the_journals_figures(fmnist_here, tmp_path, study_of_six):
     """Into visualizations/, and onto each sweep's run in MLflow."""
-    done = fmnist("plot", "--experiment", STUDY)
+    done = fmnist_here("plot", "--experiment", STUDY)
     assert done.returncode == 0, done.stderr
     drawn = {path.stem for path in (tmp_path / "visualizations").glob("*.png")}
-    assert drawn == FIGURES | {f"{sweep.id}_curves" for sweep in sweeps()}
+    assert drawn == FIGURES | {f"{sweep.id}_curves" for sweep in six_experiments()}
     assert len(done.stdout.splitlines()) == 12
-    found = read_study(Study.existing(STUDY, f"sqlite:///{study}"))
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study_of_six}"))
     from mlflow import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{study}")
+    client = MlflowClient(f"sqlite:///{study_of_six}")
     logged = client.list_artifacts(found.sweep_run_ids["exp4_pooling"], "plots")
     assert {item.path for item in logged} == {
         "plots/pooling_comparison.png",
@@ -135,7 +101,7 @@ def test_plot_draws_the_journals_figures(fmnist, tmp_path, study):
     }
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_plot_one_sweep_elsewhere(fmnist_here, tmp_path):
     """Another folder, another format."""
     done = fmnist_here("plot", "exp1_dropout", "--output", "paper/figures", "--format", "svg")
@@ -146,7 +112,7 @@ def test_plot_one_sweep_elsewhere(fmnist_here, tmp_path):
     ]
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_the_journal_from_nothing(fmnist_here, tmp_path):
     """Written, the same a second time, and up to date by its own check."""
     assert fmnist_here("journal").returncode == 0
@@ -168,7 +134,7 @@ def test_the_journal_from_nothing(fmnist_here, tmp_path):
 def test_the_journal_says_what_a_combination_misses(fmnist_here, tmp_path, migrated):
     """A higher mean elsewhere is named, and why it has not won."""
     write_study(
-        sweeps(),
+        six_experiments(),
         f"sqlite:///{migrated}",
         lambda config: 0.9 - (config.seed >= 1000) / 100 + config.dropout_rate / 50,
     )
@@ -181,7 +147,7 @@ def test_the_journal_says_what_a_combination_misses(fmnist_here, tmp_path, migra
     ) in text
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_the_journal_keeps_what_a_person_wrote(fmnist_here, tmp_path):
     """Between, before and after the blocks; what stood in a block is computed anew."""
     fmnist_here("journal")
@@ -198,7 +164,7 @@ def test_the_journal_keeps_what_a_person_wrote(fmnist_here, tmp_path):
     assert path.read_text(encoding="utf-8") == text
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_a_damaged_journal_is_left_alone(fmnist_here, tmp_path):
     """One line that names the marker, exit code 2, nothing written."""
     path = tmp_path / "JOURNAL.md"
@@ -209,8 +175,8 @@ def test_a_damaged_journal_is_left_alone(fmnist_here, tmp_path):
     assert path.read_text(encoding="utf-8") == "# My own journal\n"
 
 
-@pytest.mark.usefixtures("study")
-def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study):
+@pytest.mark.usefixtures("study_of_six")
+def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study_of_six):
     """A seventh experiment is reported without a template of its own."""
     seventh = Sweep(
         sweep="exp7_width",
@@ -218,7 +184,7 @@ def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study):
         grid={"fc_units": [[64], [128]]},
         seeds=(0, 1),
     )
-    write_study([seventh], f"sqlite:///{study}")
+    write_study([seventh], f"sqlite:///{study_of_six}")
     assert fmnist_here("journal").returncode == 0
     text = (tmp_path / "JOURNAL.md").read_text(encoding="utf-8")
     assert "### Width \\| of &lt;b&gt;hidden&lt;/b&gt;" in text
@@ -228,7 +194,9 @@ def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study):
 def test_half_a_study(fmnist_here, tmp_path, migrated):
     """Everything works with one sweep half done, and says what is missing."""
     write_study(
-        sweeps()[:1], f"sqlite:///{migrated}", keep=lambda run: run.config.dropout_rate < 0.4
+        six_experiments()[:1],
+        f"sqlite:///{migrated}",
+        keep=lambda run: run.config.dropout_rate < 0.4,
     )
     plotted = fmnist_here("plot")
     assert plotted.returncode == 0, plotted.stderr
@@ -252,7 +220,7 @@ def test_no_study(fmnist_here, tmp_path, command):
     assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db", "mlruns"}
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 @pytest.mark.parametrize("command", ["results", "plot"])
 def test_an_unknown_sweep(fmnist_here, command):
     """With those that there are."""
@@ -263,13 +231,13 @@ def test_an_unknown_sweep(fmnist_here, command):
 
 def test_an_empty_study(fmnist_here, migrated):
     """Begun, but nothing finished."""
-    write_study(sweeps()[:1], f"sqlite:///{migrated}", keep=lambda _: False)
+    write_study(six_experiments()[:1], f"sqlite:///{migrated}", keep=lambda _: False)
     done = fmnist_here("plot")
     assert done.returncode == 2
     assert f"there is no finished run in the study {STUDY}" in done.stderr
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study_of_six")
 def test_an_output_that_cannot_be_written(fmnist_here, tmp_path):
     """A file where the folder should be."""
     (tmp_path / "visualizations").write_text("in the way")
@@ -280,11 +248,11 @@ def test_an_output_that_cannot_be_written(fmnist_here, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_file_store_reads_the_same(study, tmp_path):
+def test_the_file_store_reads_the_same(study_of_six, tmp_path):
     """Curves come run by run there, and in bulk from a database."""
-    write_study(sweeps()[:2], f"file:{tmp_path}/mlruns")
+    write_study(six_experiments()[:2], f"file:{tmp_path}/mlruns")
     folder = read_study(Study.existing(STUDY, f"file:{tmp_path}/mlruns"), only=["exp1_dropout"])
-    database = read_study(Study.existing(STUDY, f"sqlite:///{study}"), only=["exp1_dropout"])
+    database = read_study(Study.existing(STUDY, f"sqlite:///{study_of_six}"), only=["exp1_dropout"])
     columns = ["arm", "seed", "epoch", "metric", "value"]
     one, other = (
         found.sweeps["exp1_dropout"].curves[columns].sort_values(columns, ignore_index=True)
