@@ -329,7 +329,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
     (tmp_path / "x.yaml").mkdir()
     line = f"{tmp_path}/x.yaml: not a file; allowed: files, and folders of them"
     assert told(tmp_path) == [line]
-    assert told(tmp_path / "x.yaml") == [f"{tmp_path}/x.yaml: a folder without a .yaml file"]
+    assert told(tmp_path / "x.yaml") == [f"{tmp_path}/x.yaml: this folder has no .yaml file"]
 
 
 def test_a_name_that_no_file_can_have():
@@ -352,13 +352,13 @@ def test_texts_of_every_editor(tmp_path, codec, line_end):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (GRID.encode("utf-16"), "not a text in UTF-8; save it as one"),
-        (GRID.encode("utf-32"), "not a text in UTF-8; save it as one"),
+        (GRID.encode("utf-16"), "not UTF-8 text; save it as UTF-8"),
+        (GRID.encode("utf-32"), "not UTF-8 text; save it as UTF-8"),
         (
             GRID.encode("utf-16-le"),
             "line 1: found the character #x0000, allowed: printable characters",
         ),
-        (bytes(range(256)), "not a text in UTF-8; save it as one"),
+        (bytes(range(256)), "not UTF-8 text; save it as UTF-8"),
         (b"", "found null, allowed: a mapping that starts with `sweep:`"),
         (b"x" * 250_001, "longer than 250,000 bytes; a sweep fits into a page"),
         (b"a: 1\nb: \x1b", "line 2: found the character #x001b, allowed: printable characters"),

@@ -222,8 +222,8 @@ def test_another_networks_weights(imported, client, champion, tmp_path):
     shutil.copy(weights_of(client, sibling), tmp_path / "sibling.pt")
     (tmp_path / "cut.pt").write_bytes(own.read_bytes()[:500])
     for name, message in {
-        "sibling.pt": "sibling.pt: not the weights.pt that the training of two, ",
-        "cut.pt": "cut.pt: not the weights.pt that the training of two, ",
+        "sibling.pt": "sibling.pt: its SHA-256 must match the one recorded in the run of two, ",
+        "cut.pt": "cut.pt: its SHA-256 must match the one recorded in the run of two, ",
         "none.pt": "none.pt: cannot be read: No such file",
     }.items():
         done = imported("champion", "--weights", name)
@@ -244,7 +244,7 @@ def test_weights_that_were_exchanged_in_the_store(imported, client, champion, tm
     own.log_artifact(copy.info.run_id, tmp_path / "weights.pt")
     done = imported("champion")
     assert done.returncode == 2
-    assert "is not what its training left there: its SHA-256 is another" in done.stderr
+    assert "is not the file that its training wrote: the SHA-256 differs" in done.stderr
 
 
 @pytest.mark.usefixtures("migrated")

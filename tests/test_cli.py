@@ -159,7 +159,7 @@ def test_plan_lists_every_run(fmnist_here, sweep_file):
     done = fmnist_here("plan", path, "--seeds", "2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("421,834") == 4
-    assert "4 runs make 4 trainings; no earlier run tells how long they take" in done.stdout
+    assert "4 runs make 4 trainings; no earlier run shows how long they take" in done.stdout
     plan = json.loads(fmnist_here("plan", path, "--json").stdout)
     assert [run["action"] for run in plan["runs"]] == ["train", "train"]
     assert plan["total_trainings"] == 2

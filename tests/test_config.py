@@ -114,7 +114,7 @@ def test_all_mistakes_of_all_files_at_once(sweep_file, tmp_path):
         load_sweeps([tmp_path, tmp_path / "four.yaml"])
     text = str(caught.value)
     for part in ("sweep: found 'a b'", "title: found 3", "fixed.epochs: found -1", "fixed.xyz",
-                 "seeds[0]: found 'a'", "two.yaml: found", "three.yaml: not a text",
+                 "seeds[0]: found 'a'", "two.yaml: found", "three.yaml: not UTF-8 text",
                  "four.yaml: no such file"):  # fmt: skip
         assert part in text
     assert text.startswith(f"{len(caught.value.problems)} problems, nothing was trained:")

@@ -130,7 +130,7 @@ def test_counts_that_differ(tmp_path):
     (folder / NAMES[1]).write_bytes(idx(tiny_images(TRAIN_COUNT - 1, 1)[1]))
     refresh_checksums(folder)
     with pytest.raises(
-        DataError, match="found 300 train images but 299 labels, allowed: as many of one"
+        DataError, match="found 300 train images but 299 labels, allowed: the same number of both"
     ):
         verify(folder)
 

@@ -238,7 +238,7 @@ HOSTILE = {
     ),
     "a combination without arms": (
         changed(("definition", "arms"), [], 6),
-        "line 7: definition.arms: … missing",
+        "line 7: definition.arms: … required",
     ),
 }  # fmt: skip
 

@@ -242,7 +242,7 @@ def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 130
     assert time.monotonic() - started < 10
-    assert rest.splitlines()[-1] == "interrupted; the same command goes on with what is left"
+    assert rest.splitlines()[-1] == "interrupted; run the same command again to continue"
     assert "Traceback" not in rest
     study = Study.find(tracking_uri=f"sqlite:///{migrated}")
     assert statuses(study) == {"s": "KILLED", "dropout_rate=0.0 seed=0": "KILLED"}
@@ -267,7 +267,7 @@ def test_interrupted_while_it_loads(start_fmnist, sweep_file):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert (out, err) == ("", "interrupted; the same command goes on with what is left\n")
+    assert (out, err) == ("", "interrupted; run the same command again to continue\n")
 
 
 def test_images_that_vanish_under_a_plan(study, sweep_file, tmp_path):

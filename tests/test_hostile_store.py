@@ -69,7 +69,7 @@ FORGED = {
     "this is no JSON": "'this is no JSON' … JSON",
     "": "'' … JSON",
     "[]": "[] … mapping",
-    "{}": "sweep: … missing",
+    "{}": "sweep: … required",
     '{"sweep": "one", "title": "\\ud800"}': """'{"sweep": "one", "title": "\\\\ud800"}' … JSON""",
     definition(figure={"kind": "ranking", "file": "../../x"}): "figure.file: … '../../x' … .png",
     definition(figure={"kind": "ranking", "file": "/x.png"}): "figure.file: … '/x.png' … .png",

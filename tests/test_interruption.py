@@ -403,7 +403,7 @@ def test_a_database_that_is_locked_for_good(begun, study, impatient, unbroken):
     with locked(study):
         with pytest.raises(TrackingError, match="database is locked") as caught:
             list(happened)
-        assert str(caught.value).endswith("the same command goes on from them")
+        assert str(caught.value).endswith("run the same command to continue")
     assert of(Resumed, list(begun(impatient)))[0].epochs >= 2
     assert_whole(study, unbroken)
 
@@ -439,12 +439,12 @@ def test_a_server_that_is_gone(start_fmnist, fmnist_here, sweep_file, remote, un
     gate.shut()
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 2, rest
-    assert "whole epochs are kept" in rest.splitlines()[-1]
-    assert "the same command goes on" in rest.splitlines()[-1]
+    assert "finished epochs are kept" in rest.splitlines()[-1]
+    assert "run the same command to continue" in rest.splitlines()[-1]
     gate.open()
     done = fmnist_here(*command)
     assert done.returncode == 0, done.stderr
-    assert "goes on after epoch " in done.stderr
+    assert "continues after epoch " in done.stderr
     assert "waiting" not in done.stderr  # its lock tells that the first command is no more
     assert_whole(study, unbroken)
 
@@ -486,7 +486,9 @@ def test_no_room_for_a_network(events, study, unbroken, migrated):
     """The command ends with the reason; with room, the next has only the network left to keep."""
     with disk(migrated.parent / "mlruns", "1m") as folder:
         (folder / "other").write_bytes(b"x" * (2**20 - 16_384))
-        with pytest.raises(TrackingError, match=r"No space left on device.*whole epochs are kept"):
+        with pytest.raises(
+            TrackingError, match=r"No space left on device.*finished epochs are kept"
+        ):
             list(events())
         (folder / "other").unlink()
         happened = list(events())
@@ -504,7 +506,7 @@ def test_a_full_disk(events, study, unbroken, small_disk):
             (small_disk / "other").write_bytes(b"x" * max(free - 4096, 1))
     failures = of(Failed, happened)
     assert len(failures) == 2
-    assert "cannot be written: No space left on device; the last good checkpoint stands" in (
+    assert "cannot be written: No space left on device; the last good checkpoint is kept" in (
         failures[0].reason
     )
     assert len(checkpoints(study)) >= 1

@@ -37,11 +37,11 @@ CONFIGS = {
     f'{GRID}"\\e[31m": 1': [":4: '\\x1b[31m': … sweep, title"],
     f"{GRID}<<: {{a: 1}}": [":4: '<<': … sweep, title"],
     f"{HEAD}combine: {{sources: [a]}}": [
-        ":3: combine.from: … missing",
+        ":3: combine.from: … required",
         ":3: combine.sources: … from, top, max_params",
     ],
     f"{GRID}fixed: {{seed: 1}}": [":4: fixed.seed: … `seeds`"],
-    "title: One\ngrid: {epochs: [1]}": [": sweep: … missing"],
+    "title: One\ngrid: {epochs: [1]}": [": sweep: … required"],
     # kinds of values
     "[1]": [": … [1] … `sweep:`"],
     "sweep: one\ntitle: 3\ngrid: {epochs: [1]}": [":2: title: … 3 … text"],
@@ -123,7 +123,7 @@ CONFIGS = {
     HEAD: [": … none … grid, arms and combine"],
     f"{GRID}arms: [{{name: a}}]": [": … grid and arms … one of grid, arms and combine"],
     f"{HEAD}grid: {{epochs: [1, 1]}}": [":3: grid: … epochs=1"],
-    f"{GRID}fixed: {{epochs: 2}}": [":4: fixed.epochs: … swept … one place"],
+    f"{GRID}fixed: {{epochs: 2}}": [":4: fixed.epochs: … varies … keep one"],
     f"{HEAD}arms: [{{epochs: 1}}, {{name: b, predicted: x}}]": [
         ":3: arms[0].name: … null … 1 to 60",
         ":3: arms[1].predicted: … 'x' … number",
