@@ -10,10 +10,9 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/exp1_dropout.yaml
 STUDY  ?= study/fashion_mnist_cnn_tuning.jsonl.gz
 ARGS   ?=
-# A worker more than cores, as some tests wait; the slow tests first, and two at a time, so that the
-# workers end together (tests/conftest.py orders them).
-PYTEST  = $(BIN)/python -m pytest -n $(shell $(PYTHON) -c 'import os; print(1 + min(8, os.cpu_count()))') \
-    --maxschedchunk=2
+# A worker a core; the slow tests first, and two at a time, so that the workers end together
+# (tests/conftest.py orders them).
+PYTEST  = $(BIN)/python -m pytest -n auto --maxprocesses 8 --maxschedchunk=2
 
 .PHONY: run test check lint data study bench lock clean
 

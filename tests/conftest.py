@@ -54,8 +54,12 @@ EXPERIMENTS = (
 CONFIGS = [ROOT / f"configs/{name}.yaml" for name in EXPERIMENTS]
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow tests first, so that no worker is left alone with one at the end."""
+    for item in items:
+        if "crowned" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")  # its study is trained and registered first
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

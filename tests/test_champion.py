@@ -247,6 +247,7 @@ def test_weights_that_were_exchanged_in_the_store(imported, client, champion, tm
     assert "is not the file that its training wrote: the SHA-256 differs" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 def test_a_holdout_is_scored_on_the_test_set(fmnist_here, sweep_file, tiny_data):
     """The accuracy that nothing was chosen by, and one sweep's best arm alone."""

@@ -1,12 +1,12 @@
 """The arms that finished sweeps choose."""
 
-from types import SimpleNamespace
-
 import pytest
 from studies import sweep_of
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.combine import choose_arms, rank_combinations
+from fmnist_tuning.sweeps.finished import FinishedRun
+from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.runs import runs_of
 
 
@@ -61,8 +61,14 @@ def source_and_runs(tmp_path):
     """A finished sweep in which no pooling is better, and costs fifteen times the parameters."""
     source = sweep_of("sweep: one\ntitle: O\ngrid: {use_pooling: [true, false]}\n", tmp_path)
     accuracies = {
-        run.fingerprint: SimpleNamespace(
-            metrics={"final_val_accuracy": 0.92 - 0.01 * run.config.use_pooling}
+        run.fingerprint: FinishedRun(
+            run_id="1",
+            name=run.name,
+            sweeps=("one",),
+            params=run.config.params(),
+            metrics={"final_val_accuracy": 0.92 - 0.01 * run.config.use_pooling},
+            device="cpu",
+            ended=1.0,
         )
         for run in runs_of(source, "data")
     }
@@ -95,3 +101,50 @@ def test_a_fixed_setting_that_the_sources_vary(tmp_path):
     text = "sweep: two\ntitle: T\nfixed: {use_pooling: true}\ncombine: {from: [one]}\nseeds: [7]\n"
     with pytest.raises(ConfigError, match=r"two: fixed\.use_pooling: the combined sweeps vary it"):
         choose_arms(sweep_of(text, tmp_path), [source], {"one": runs_of(source, "data")}, finished)
+
+
+def planned(sweeps, finished, **options):
+    return make_plan(sweeps, "data", finished=finished, stored={}, **options)
+
+
+def test_a_combination_before_its_source(tmp_path):
+    """By name a combination may come first; what it combines has its runs all the same."""
+    source, finished = source_and_runs(tmp_path)
+    text = "sweep: {}\ntitle: T\ncombine: {{from: [{}], top: 1}}\nseeds: [{}]\n"
+    second = sweep_of(text.format("a_second", "b_first", 8), tmp_path)
+    first = sweep_of(text.format("b_first", "one", 7), tmp_path)
+    plan = planned([source, second, first], finished)
+    assert [sweep.id for sweep in plan.chosen] == ["b_first"]
+    assert [sweep.id for sweep in plan.pending] == ["a_second"]
+    assert [row.run.sweep for row in plan.rows] == ["one", "one", "b_first"]
+
+
+def test_force_chooses_by_the_new_results(tmp_path):
+    """What is trained again beside a combination decides it only afterwards."""
+    source, finished = source_and_runs(tmp_path)
+    best = sweep_of("sweep: two\ntitle: T\ncombine: {from: [one]}\nseeds: [7]\n", tmp_path)
+    assert planned([source, best], finished).chosen
+    assert planned([source, best], finished, force=True).pending == [best]
+
+
+def test_a_claim_about_an_arm_that_is_not_chosen(tmp_path):
+    """A mistake of the file, in one line."""
+    source, finished = source_and_runs(tmp_path)
+    text = (
+        "sweep: two\ntitle: T\ncombine: {from: [one], top: 1}\nseeds: [7]\n"
+        "claims: [{that: t, arm: {name: Z}, versus: {name: A}, expect: higher, margin: 0.1}]\n"
+    )
+    with pytest.raises(ConfigError, match=r"two: claims\[0\]\.arm: found .*matches no arm"):
+        planned([source, sweep_of(text, tmp_path)], finished)
+
+
+def test_all_combinations_that_cannot_be_planned_are_told(tmp_path):
+    """Not the first alone."""
+    text = "sweep: {}\ntitle: T\ncombine: {{from: [{}]}}\nseeds: [7]\n"
+    both = [sweep_of(text.format(name, f"none_{name}"), tmp_path) for name in ("a", "b")]
+    with pytest.raises(ConfigError) as caught:
+        planned(both, {})
+    assert [problem[:26] for problem in caught.value.problems] == [
+        "a: combines none_a, not ru",
+        "b: combines none_b, not ru",
+    ]

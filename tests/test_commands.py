@@ -11,6 +11,7 @@ from servers import mlflow_server
 
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.running.pool import available_cores, check_device
+from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import public
 
 RATES = "sweep: rates\ntitle: Rates\ngrid: {dropout_rate: [0.0, 0.5]}\nseeds: [0, 1]\n"
@@ -25,6 +26,7 @@ AGAINST = (
 SMALL = [option for option in TINY_RUN if "conv_channels" not in option]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 def test_run_and_results_judge_alike(fmnist_here, sweep_file):
     """One table, though a claim compares with a sweep that was not part of the command."""
@@ -76,14 +78,24 @@ def test_a_gpu_that_is_not_there_is_said_at_once(command, sweep_file, tmp_path):
     assert not {"torch", "mlflow", "pandas", "scipy"} & set(done.stdout.split())
 
 
-@pytest.mark.usefixtures("migrated")
-def test_a_plan_that_cannot_be_made_leaves_nothing(fmnist_here, sweep_file, tmp_path):
+def test_a_plan_that_cannot_be_made_leaves_nothing(fmnist_here, sweep_file, tmp_path, migrated):
     """Neither a lock nor a sweep in the store."""
     best = sweep_file("sweep: best\ntitle: B\ncombine: {from: [none]}\nseeds: [7]\n")
     done = fmnist_here("run", best, *SMALL)
     assert done.returncode == 2
     assert "best: combines none, not run in this study yet" in done.stderr
     assert not list(tmp_path.glob(".fmnist/*"))
+    study = Study.existing(tracking_uri=f"sqlite:///{migrated}")
+    assert study.sweeps() == study.unfinished_runs() == []
+
+
+def test_an_address_whose_password_has_strange_signs(fmnist_here):
+    """Also where the server is never asked, since the address is none."""
+    for address in ("http://me:geheim/7@127.0.0.1:1", "http://me:ge@heim:7@127.0.0.1:1"):
+        done = fmnist_here("results", "--tracking-uri", address)
+        assert done.returncode == 2
+        assert "geheim" not in done.stderr
+        assert "heim" not in done.stderr
 
 
 SECRET = "geheim!7"  # noqa: S105  nobody's
@@ -126,7 +138,13 @@ def test_no_command_prints_a_password(fmnist_here, sweep_file, tmp_path):
         ("http://me:secret@host:5000/x", "http://me:***@host:5000/x"),
         ("postgresql://me:se/cr@et@host/db", "postgresql://me:***@host/db"),
         ("at http://a:b@h and mysql://c:d@i.", "at http://a:***@h and mysql://c:***@i."),
-        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("postgresql://me@srv:secret@host/db", "postgresql://me@srv:***@host/db"),
+        ("postgresql://me:12/secret@host/db", "postgresql://me:***@host/db"),
+        (
+            "postgresql://host/db?user=me&password=secret",
+            "postgresql://host/db?user=me&password=***",
+        ),
+        ("http://host:5000/#/a", "http://host:5000/#/a"),
         ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
     ],
 )

@@ -386,6 +386,7 @@ def _look(images, connection):
     images.arrays()[0][:] = 7
 
 
+@pytest.mark.slow
 def test_processes_share_the_images(tiny_data):
     """A process that is started as workers are reads the very memory, and no copy of it."""
     from fmnist_tuning.data.files import SharedImages

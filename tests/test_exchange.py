@@ -27,6 +27,7 @@ TWO = (
 )
 
 
+@pytest.mark.slow
 def test_there_and_back_gives_the_same_bytes(fmnist_here, original, migrated):
     """SQLite, to SQLite, to the file store, to SQLite again."""
     first = original.read_bytes()
@@ -138,6 +139,7 @@ def test_the_file_is_for_people_too(original):
     assert original.read_bytes()[:10] == b"\x1f\x8b\x08\0\0\0\0\0\x02\xff"
 
 
+@pytest.mark.slow
 def test_halves_of_two_machines(fmnist_here, tmp_path, migrated):
     """One sweep, three seeds here and three there: all six, whichever half comes first."""
     merged = []
@@ -252,6 +254,7 @@ def test_nothing_to_export(fmnist_here, tmp_path):
     assert not (tmp_path / "file").exists()
 
 
+@pytest.mark.slow
 def test_killed_and_imported_again(start_fmnist, fmnist_here, original, migrated):
     """Kill -9 in the midst of it; the same command adds what is left, and nothing twice."""
 
@@ -298,6 +301,7 @@ def test_half_a_run_is_no_run(fmnist_here, original, migrated, store):
     assert exported(fmnist_here, study.uri) == original.read_bytes()
 
 
+@pytest.mark.slow
 def test_make_study(original, tmp_path):
     """A fresh clone's way to real results; without the file it says so."""
     make = ["make", "-f", ROOT / "Makefile", "-o", ".venv/.ready", "study"]

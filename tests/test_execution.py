@@ -257,6 +257,7 @@ def server_of(pid):
     return None
 
 
+@pytest.mark.slow
 def test_interrupted_while_it_loads(start_fmnist, sweep_file):
     """Also what loads torch in the background ends without a word."""
     process = start_fmnist("run", sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0]}\n"))

@@ -47,8 +47,9 @@ def test_a_later_setting_counts_only_where_it_differs():
         for mark in field.metadata
         if isinstance(mark, Later)
     }
-    assert later == {"precision": "float32"}
-    assert "precision" not in RunConfig().decisive()
+    assert later["precision"] == "float32"
+    plain = RunConfig(**{name: value for name, value in later.items() if value is not None})
+    assert not set(later) & set(plain.decisive())
     assert RunConfig(precision="bf16").decisive()["precision"] == "bf16"
 
 
@@ -63,6 +64,6 @@ def test_every_measured_value_is_a_row_of_the_table():
 
 def test_a_figure_says_what_axes_it_needs():
     """In the order in which its drawing takes them."""
-    assert set(KINDS) == {"trend", "comparison", "heatmap", "ranking"}
+    assert {"trend", "comparison", "heatmap", "ranking"} <= set(KINDS)
     for kind in KINDS.values():
         assert tuple(inspect.signature(kind.draw).parameters) == ("frames", *kind.axes)

@@ -364,6 +364,7 @@ def test_two_commands_at_once(start_fmnist, sweep_file, study, unbroken):
     said = [process.communicate(timeout=100) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum(text.count(": started") for _, text in said) == 2
+    assert len([*study.search("sweep")]) == 1
     assert_whole(study, unbroken)
 
 
@@ -385,6 +386,7 @@ def locked(study):
         yield database
 
 
+@pytest.mark.slow
 def test_a_database_that_is_locked_for_a_while(begun, study, impatient, unbroken):
     """For longer than one try takes, in mid-run: waited for."""
     happened = begun(impatient)
@@ -396,6 +398,7 @@ def test_a_database_that_is_locked_for_a_while(begun, study, impatient, unbroken
     assert_whole(study, unbroken)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_locked_for_good(begun, study, impatient, unbroken):
     """After a few tries one error that says how to go on; then the same command does."""
     happened = begun(impatient)

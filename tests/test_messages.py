@@ -40,6 +40,10 @@ CONFIGS = {
         ":3: combine.from: … required",
         ":3: combine.sources: … from, top, max_params",
     ],
+    f"{HEAD}combine: {{from: [a]}}\nfigure: {{kind: rankng, file: a.png}}": [
+        ":4: figure.kind: … rankng … ranking"
+    ],
+    f"{GRID}figure: {{kind: rankng, file: a.png}}": [":4: figure.kind: … rankng … ranking"],
     f"{GRID}fixed: {{seed: 1}}": [":4: fixed.seed: … `seeds`"],
     "title: One\ngrid: {epochs: [1]}": [": sweep: … required"],
     # kinds of values

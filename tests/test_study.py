@@ -26,6 +26,7 @@ def test_the_journal_is_that_of_the_study(shipped):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_study(shipped, tmp_path):
     """Each of them, to the pixel; none is missing."""
     assert shipped("plot", "--output", tmp_path / "drawn").returncode == 0

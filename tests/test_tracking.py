@@ -119,6 +119,19 @@ def test_a_sweeps_definition_is_kept(store):
     assert study.definitions(["other"]) == {}
 
 
+def test_the_newest_of_two_runs_of_a_sweep_counts(migrated):
+    """Two commands could make two; reading and writing agree which it is."""
+    study = Study.open("study", f"sqlite:///{migrated}")
+    sweep = Sweep(sweep="one", title="One", grid={"epochs": [1]})
+    first = Tracker(study).begin_sweep(sweep, "d")
+    client_of(study).update_run(first, name="hidden")
+    second = Tracker(study).begin_sweep(sweep.model_copy(update={"seeds": (0, 1)}), "d")
+    client_of(study).update_run(first, name="one")
+    assert [found.run_id for found in study.sweeps()] == [second]
+    assert study.definitions(["one"])["one"].seeds == (0, 1)
+    assert Tracker(study).begin_sweep(sweep, "d") == second
+
+
 def test_the_latest_of_equal_runs_counts(migrated):
     """After --force there are two."""
     study = Study.open("study", f"sqlite:///{migrated}")

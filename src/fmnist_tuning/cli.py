@@ -104,7 +104,7 @@ def run(
         typer.echo(json.dumps(results.as_json(), indent=2))
     else:
         there = sorted(results.finished)
-        every = read_study(study, only=there).every if there else {}
+        every = read_study(study, only=there, with_curves=False).every if there else {}
         terminal.print_outcome(terminal.console(), results, every)
     terminal.facts(out, {"browse": study.browse_hint()})
     if results.failures:

@@ -172,6 +172,9 @@ ACCURACY: Final = "final_val_accuracy"
 
 GAP: Final = "overfitting_gap"
 
+CONVERGED: Final = 0.8
+"""The accuracy of `epochs_to_80`, a fraction."""
+
 METRIC_NAMES: Final = tuple(metric.name for _, metric in _rows(EpochMetrics, RunOutcome))
 """Every metric that a run logs, in the order in which tables have them."""
 

@@ -4,15 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Final
 
 import pandas as pd
 
 from fmnist_tuning.analysis.contrasts import interval
+from fmnist_tuning.metrics import CONVERGED
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.sweep import Sweep
-
-CONVERGED: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)

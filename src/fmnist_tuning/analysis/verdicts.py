@@ -15,7 +15,7 @@ from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.sweep import Claim
 
 POWER: Final = 0.8
-MAX_SEEDS: Final = 1_000
+SEEDS_SEARCHED: Final = 1_000
 """Nobody will train more seeds than this."""
 
 Word = Literal["supported", "refuted", "equivalent", "inconclusive"]
@@ -154,7 +154,7 @@ def seeds_needed(found: Contrast, margin: float) -> int | None:
     reach = max(abs(found.difference), margin - abs(found.difference))  # the one decided first
     if math.isnan(found.deviation) or reach <= 0:
         return None
-    for seeds in range(max(found.seeds, 1) + 1, MAX_SEEDS + 1):
+    for seeds in range(max(found.seeds, 1) + 1, SEEDS_SEARCHED + 1):
         if _detectable(seeds) * found.deviation <= reach:
             return seeds
     return None

@@ -36,7 +36,7 @@ def open_study(name: str, tracking_uri: str | None, only: Sequence[str] = ()) ->
     return read_study(Study.existing(name, tracking_uri), only=only)
 
 
-def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
+def read_study(study: Study, *, only: Sequence[str] = (), with_curves: bool = True) -> StudyResults:
     """Read some of a study's sweeps (default: all), each with the arms and seeds of its last run.
 
     A run belongs to a sweep if it has the fingerprint of one of the sweep's arms and seeds on the
@@ -52,10 +52,12 @@ def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
             f"{', '.join(tracked) or 'none'}"
         )
     chosen = [sweep for sweep in tracked if not only or sweep in only]
+    own = [tracked[sweep].definition.get() for sweep in chosen]
+    needed = {*chosen, *(claim.versus_sweep for sweep in own for claim in sweep.claims)}
     sweeps = {
         id_: found.definition.get()
         for id_, found in tracked.items()
-        if id_ in chosen or found.definition.parsed  # others are left out if they are unreadable
+        if id_ in needed or found.definition.parsed  # others are left out if they are unreadable
     }
     planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
     finished = study.finished_runs()
@@ -70,7 +72,8 @@ def read_study(study: Study, *, only: Sequence[str] = ()) -> StudyResults:
         raise TrackingError(
             f"there is no finished run{of} in the study {study.name}; `fmnist run` trains some"
         )
-    history = study.curves([run.run_id for run in used.values()], CURVES)
+    ids = [run.run_id for run in used.values()] if with_curves else []
+    history = study.curves(ids, CURVES)
     every = {
         id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
         for id_, sweep in sweeps.items()

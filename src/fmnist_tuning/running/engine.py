@@ -56,6 +56,7 @@ def execute(
 
     Raises:
         TrackingError: When the store fails.
+        FmnistError: When the folder for locks cannot be written, or no worker can start.
     """
     store_failed = False
     engine = _Engine(study, files, WorkerPool(files, device, jobs), force, fail_fast)
@@ -83,13 +84,13 @@ class _Engine:
     def run_plan(self, plan: Plan) -> Iterator[events.Event]:
         """Run the single sweeps together, then the combinations one after the other."""
         known = {sweep.id: sweep for sweep in plan.sweeps}
-        single = [sweep for sweep in plan.sweeps if not sweep.combine]
-        yield from self._run(single, plan.rows)
-        for sweep in plan.sweeps:
-            if not sweep.combine or self._stopped:
-                continue
+        last = [sweep for sweep in plan.sweeps if sweep.pending or sweep in plan.chosen]
+        yield from self._run([sweep for sweep in plan.sweeps if sweep not in last], plan.rows)
+        for sweep in last:
+            if self._stopped:
+                return
             rows = plan.rows
-            if sweep.pending:
+            if sweep.pending and sweep.combine:
                 sources = sweep.combine.sources
                 try:
                     later = make_plan(
@@ -121,7 +122,7 @@ class _Engine:
         for sweep in sweeps:
             self._ledger.begin(sweep)
         for row in rows:
-            if isinstance(row.found, TrackedRun):
+            if row.found is not None:
                 self._ledger.share(row.found, row.users)
                 yield events.Reused(row.run, row.found.metrics)
         failed: set[str] = set()
@@ -137,8 +138,9 @@ class _Engine:
 
     def _train(self, rows: Sequence[PlanRow]) -> Iterator[events.Event]:
         # If several rows share a run, the first one trains it.
-        trainings = {row.run.fingerprint: row for row in reversed(rows) if row.found is None}
-        runs = [row.run for row in rows if trainings.get(row.run.fingerprint) is row]
+        open_rows = [row for row in rows if row.action != "reuse"]
+        trainings = {row.run.fingerprint: row for row in reversed(open_rows)}
+        runs = [row.run for row in open_rows if trainings[row.run.fingerprint] is row]
         if not runs:
             return
         environment = self._pool.start(len(runs))

@@ -16,6 +16,7 @@ from fmnist_tuning.store import records
 from fmnist_tuning.store.records import EndStatus, TrackedRun, UnfinishedRun
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plan import PlanRow
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.sweep import Sweep
@@ -64,14 +65,15 @@ class Ledger:
 
     def begin(self, sweep: Sweep) -> None:
         """Open a sweep's own run."""
-        run_id = self._tracker.begin_sweep(sweep, self._data_digest, self._locks.owner)
+        with self._locks.deciding():  # two commands that begin it must not make two runs of it
+            run_id = self._tracker.begin_sweep(sweep, self._data_digest, self._locks.owner)
         self._sweeps[sweep.id] = run_id
 
     def end(self, sweep: Sweep, status: EndStatus) -> None:
         """Close a sweep's own run."""
         self._tracker.end_run(self._sweeps.pop(sweep.id), status)
 
-    def share(self, found: TrackedRun, users: Sequence[str]) -> None:
+    def share(self, found: FinishedRun, users: Sequence[str]) -> None:
         """Record that sweeps use a finished run, and delete its checkpoint."""
         self._tracker.add_sweeps(found, users)
         self._drop_checkpoint(found.run_id)
@@ -216,5 +218,5 @@ class Ledger:
             records.TORCH: environment.torch,
             records.PYTHON: environment.python,
             records.MLFLOW: version("mlflow"),
-            records.VERSION: version("fmnist-tuning"),
+            records.PROGRAM: version("fmnist-tuning"),
         }

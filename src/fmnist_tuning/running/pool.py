@@ -7,6 +7,7 @@ and if one dies, only its own run fails.
 import contextlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -216,5 +217,7 @@ def check_device(device: Device) -> None:
 
 
 def _may_have_gpu(device: Device) -> bool:
-    drivers = (Path("/dev/nvidia0"), Path("/dev/dxg"), Path("/dev/kfd"))
-    return device != "cpu" and (sys.platform != "linux" or any(path.exists() for path in drivers))
+    # NVIDIA's (a container may have any of several), AMD's, and that of Linux on Windows.
+    driver = re.compile(r"nvidia(\d+|ctl)|nvhost-gpu|kfd|dxg")
+    found = any(driver.fullmatch(path.name) for path in Path("/dev").glob("*"))
+    return device != "cpu" and (sys.platform != "linux" or found)

@@ -28,7 +28,7 @@ THREADS: Final = "fmnist.threads"
 TORCH: Final = "fmnist.torch"
 PYTHON: Final = "fmnist.python"
 MLFLOW: Final = "fmnist.mlflow"
-VERSION: Final = "fmnist.version"
+PROGRAM: Final = "fmnist.version"
 REASON: Final = "fmnist.reason"
 OWNER: Final = "fmnist.owner"
 HEARTBEAT: Final = "fmnist.heartbeat"
@@ -71,7 +71,7 @@ class UnfinishedRun:
     @property
     def sweeps(self) -> tuple[str, ...]:
         """Ids of the sweeps that use it."""
-        return _sweeps(self.tags)
+        return sweeps_of(self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def tracked_run(run: Any) -> TrackedRun:
         run_id=run.info.run_id,
         name=run.info.run_name,
         fingerprint=tags.get(FINGERPRINT, ""),
-        sweeps=_sweeps(tags),
+        sweeps=sweeps_of(tags),
         params=run.data.params,
         # Stores return metrics in different orders.
         metrics={name: run.data.metrics[name] for name in sorted(run.data.metrics, key=_place)},
@@ -157,7 +157,8 @@ def unfinished_run(run: Any) -> UnfinishedRun:
     )
 
 
-def _sweeps(tags: Mapping[str, str]) -> tuple[str, ...]:
+def sweeps_of(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Ids of the sweeps that use a run."""
     return tuple(filter(None, tags.get(SWEEPS, "").split(", ")))
 
 

@@ -140,12 +140,16 @@ class Study:
 
     def sweeps(self) -> list[TrackedSweep]:
         """Every sweep that was ever run, sorted by id."""
-        found = [records.tracked_sweep(run) for run in self.search("sweep")]
-        return sorted(found, key=lambda sweep: sweep.sweep)
+        return [records.tracked_sweep(run) for _, run in sorted(self._sweep_runs().items())]
 
     def definitions(self, ids: Collection[str]) -> dict[str, Sweep]:
         """The definitions of these sweeps, as last run; sweeps that never ran are left out."""
-        return {s.sweep: s.definition.get() for s in self.sweeps() if s.sweep in ids}
+        runs = {id_: run for id_, run in self._sweep_runs().items() if id_ in ids} if ids else {}
+        return {id_: records.tracked_sweep(run).definition.get() for id_, run in runs.items()}
+
+    def sweep_run(self, sweep: str) -> Any:
+        """MLflow's run of a sweep, or None if it was never run."""
+        return self._sweep_runs().get(sweep)
 
     def curves(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
         """Per-epoch metrics of many runs: columns `run_id`, `epoch`, `metric`, `value`.
@@ -188,6 +192,10 @@ class Study:
             token = page.token
             if not token:
                 return
+
+    def _sweep_runs(self) -> dict[str, Any]:
+        # Two commands of an older fmnist could make two runs of one sweep: the newest counts.
+        return {run.info.run_name: run for run in reversed([*self.search("sweep")])}
 
     def _finished(self, condition: str) -> dict[str, TrackedRun]:
         found = [records.tracked_run(run) for run in self.search("run", condition)]

@@ -16,9 +16,10 @@ from mlflow.entities import Metric, Param, RunTag
 
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.store import records
-from fmnist_tuning.store.records import EndStatus, TrackedRun
+from fmnist_tuning.store.records import EndStatus
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import translated
+from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.sweep import Sweep
 
 HALF: Final = "import"
@@ -53,8 +54,7 @@ class Tracker:
             **records.definition_tags(sweep),
             records.NOTE: f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
-        earlier = (run for run in self._study.search("sweep") if run.info.run_name == sweep.id)
-        run = next(earlier, None)
+        run = self._study.sweep_run(sweep.id)
         with translated(self._study.uri):
             if run is None:
                 run_id = self._create(sweep.id, tags)
@@ -126,12 +126,15 @@ class Tracker:
         with translated(self._study.uri):
             self._client.set_tag(run_id, records.HEARTBEAT, f"{time.time():.0f}")
 
-    def add_sweeps(self, run: TrackedRun, sweeps: Sequence[str]) -> None:
+    def add_sweeps(self, run: FinishedRun, sweeps: Sequence[str]) -> None:
         """Add sweeps to the tag that lists the sweeps of a finished run."""
-        joined = tuple(dict.fromkeys([*run.sweeps, *sweeps]))
-        if joined != run.sweeps:
-            with translated(self._study.uri):
-                self._client.set_tag(run.run_id, records.SWEEPS, ", ".join(joined))
+        if set(sweeps) <= set(run.sweeps):
+            return
+        with translated(self._study.uri):
+            # Another command may have added its sweeps since `run` was read.
+            tags = self._client.get_run(run.run_id).data.tags
+            joined = dict.fromkeys([*records.sweeps_of(tags), *sweeps])
+            self._client.set_tag(run.run_id, records.SWEEPS, ", ".join(joined))
 
     def log_files(self, run_id: str, folder: str | None, files: Sequence[Path]) -> None:
         """Store files as artefacts of a run, in a folder if one is given."""

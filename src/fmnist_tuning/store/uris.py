@@ -126,8 +126,9 @@ def artifact_location(uri: str, name: str) -> str | None:
 
 def public(text: str) -> str:
     """A text without the passwords of the addresses in it, to be shown."""
-    # A number before a slash is a port. Passwords may hold any sign but a space.
-    return re.sub(r"(://[^/\s:@]*):(?!\d+/)\S*@", r"\1:***@", text)
+    # A password may hold any sign but a space, so it ends at the last @.
+    text = re.sub(r"(://[^/\s:]*):\S*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
 
 def check_name(name: str) -> None:
@@ -170,7 +171,7 @@ def check_reachable(uri: str) -> None:
         return
     try:
         with urllib.request.urlopen(  # noqa: S310  the scheme was just checked
-            re.sub("//[^/@]*@", "//", f"{uri.rstrip('/')}/health"), timeout=_SERVER_TIMEOUT_SECONDS
+            re.sub(r"//\S*@", "//", f"{uri.rstrip('/')}/health"), timeout=_SERVER_TIMEOUT_SECONDS
         ):
             pass
     except urllib.error.HTTPError:

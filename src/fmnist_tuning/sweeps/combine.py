@@ -13,6 +13,7 @@ from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.metrics import ACCURACY
 from fmnist_tuning.sweeps.arms import run_config
 from fmnist_tuning.sweeps.finished import FinishedRun
+from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun, parameter_count
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
@@ -71,8 +72,8 @@ def choose_arms(
     configuration do not also judge it.
 
     Raises:
-        ConfigError: If a seed was used before, a combined setting is fixed, or no combination is
-            small enough.
+        ConfigError: If a seed was used before, a combined setting is fixed, no combination is
+            small enough, or a claim is about none of those that are chosen.
     """
     assert sweep.combine is not None  # noqa: S101  for mypy: the caller checks it
     levels = _levels(sources)
@@ -97,7 +98,10 @@ def choose_arms(
         {"name": _letters(place), "predicted": round(predicted, 6), **combination}
         for place, (combination, predicted) in enumerate(allowed[: sweep.combine.top])
     )
-    return sweep.changed(fixed=fixed, arms=arms)
+    try:
+        return sweep.changed(fixed=fixed, arms=arms)
+    except ValidationError as error:  # such as a claim about an arm that was not chosen
+        raise ConfigError([f"{sweep.id}: {p}" for p in problems_of(error, Sweep)]) from None
 
 
 def _contradictions(sweep: Sweep, sources: Sequence[Sweep], levels: Mapping[str, Any]) -> list[str]:

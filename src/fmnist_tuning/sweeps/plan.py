@@ -30,16 +30,12 @@ class Plan:
 
     sweeps: tuple[Sweep, ...]
     rows: tuple[PlanRow, ...]
+    chosen: tuple[Sweep, ...]  # the combinations whose arms this plan has chosen
 
     @property
     def pending(self) -> list[Sweep]:
         """The combinations whose arms depend on sweeps that this plan trains first."""
         return [sweep for sweep in self.sweeps if sweep.pending]
-
-    @property
-    def chosen(self) -> list[Sweep]:
-        """The combinations whose arms are known."""
-        return [sweep for sweep in self.sweeps if sweep.combine and not sweep.pending]
 
     @property
     def trainings(self) -> list[PlanRow]:
@@ -96,25 +92,31 @@ def make_plan(
     Raises:
         ConfigError: If a combination needs sweeps that are neither finished nor planned here.
     """
-    known = {**stored, **{sweep.id: sweep for sweep in sweeps}}
-    runs: dict[str, list[PlannedRun]] = {}
-    planned = {sweep.id for sweep in sweeps}
-    resolved = []
+    planned = {sweep.id: sweep for sweep in sweeps}
+    known = {**stored, **planned}
+    runs = {id_: runs_of(sweep, data_digest) for id_, sweep in known.items()}
+    chosen, problems = [], []
     for sweep in sweeps:
-        if sweep.pending:
+        if not sweep.pending:
+            continue
+        try:
             sources = sources_of(sweep, known)
-            for source in sources:
-                runs.setdefault(source.id, runs_of(source, data_digest))
+            beside = [source for source in sources if source.id in planned]
             others = [source for source in sources if source.id not in planned]
-            if problems := unfinished_sources(sweep, others, runs, finished):
-                raise ConfigError(problems)
-            waiting = unfinished_sources(sweep, sources, runs, finished)
-            known[sweep.id] = sweep if waiting else choose_arms(sweep, sources, runs, finished)
-        resolved.append(known[sweep.id])
-        if sweep.id not in runs:
-            runs[sweep.id] = runs_of(known[sweep.id], data_digest)
-    ordered = [run for sweep in resolved for run in runs[sweep.id]]
-    return Plan(tuple(resolved), tuple(_rows(ordered, finished, force=force)))
+            problems += unfinished_sources(sweep, others, runs, finished)
+            # What is trained again with `force` has no result yet.
+            waiting = unfinished_sources(sweep, sources, runs, finished) or (force and beside)
+            if not waiting:
+                known[sweep.id] = choose_arms(sweep, sources, runs, finished)
+                runs[sweep.id] = runs_of(known[sweep.id], data_digest)
+                chosen.append(known[sweep.id])
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    ordered = [run for id_ in planned for run in runs[id_]]
+    rows = tuple(_rows(ordered, finished, force=force))
+    return Plan(tuple(known[id_] for id_ in planned), rows, tuple(chosen))
 
 
 def _rows(

@@ -130,7 +130,7 @@ class Sweep(Frozen):
         # Arms are built only if every single value is right, so that one mistake is reported once.
         if not problems:
             self._arms = tuple(self._build(problems))
-        if not problems and not self.pending:
+        if not problems:
             kinds = info.context and info.context["figures"]
             problems = [*self._problems_of_claims(), *self.problems_of_figure(kinds)]
         raise_problems(problems)
@@ -224,7 +224,8 @@ class Sweep(Frozen):
             )
             for index, claim in enumerate(self.claims)
             for side, selector in (("arm", claim.arm), ("versus", claim.versus))
-            if not (side == "versus" and claim.versus_sweep)
+            if not self.pending
+            and not (side == "versus" and claim.versus_sweep)
             and not any(arm.matches(selector) for arm in self.arms)
         ]
 
@@ -235,6 +236,8 @@ class Sweep(Frozen):
         kind = self.figure.kind
         if kind not in kinds:
             return [Problem(("figure", "kind"), f"found {shown(kind)}{nearest(kind, kinds)}")]
+        if self.pending:
+            return []
         swept = ", ".join(self.swept)
         problems = []
         for axis in ("x", "y"):

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from fmnist_tuning.data.images import Images, Split
 from fmnist_tuning.errors import DivergedError
-from fmnist_tuning.metrics import EpochMetrics, RunOutcome
+from fmnist_tuning.metrics import CONVERGED, EpochMetrics, RunOutcome
 from fmnist_tuning.sweeps.settings import Precision
 from fmnist_tuning.training.building import CAPTURABLE
 from fmnist_tuning.training.model import FashionCNN
@@ -20,7 +20,6 @@ from fmnist_tuning.training.step import GraphedStep, TrainingStep, autocast
 
 EVALUATION_BATCH: Final = 250  # the fastest on a CPU: larger batches do not fit into its caches
 
-CONVERGED_ACCURACY: Final = 0.8
 CONVERGENCE_WINDOW: Final = 3_200  # images: a standard error of 0.7 points at 80 %
 
 
@@ -143,7 +142,7 @@ def epochs_to_accuracy(
     train_size: int,
     batch_size: int,
     *,
-    accuracy: float = CONVERGED_ACCURACY,
+    accuracy: float = CONVERGED,
     window: int = CONVERGENCE_WINDOW,
 ) -> float | None:
     """When the accuracy over the last `window` images first reached a level.

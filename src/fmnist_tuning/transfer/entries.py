@@ -124,8 +124,8 @@ def is_portable(tag: str) -> bool:
     return own or tag in _ORIGIN_TAGS
 
 
-Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_harmless)]
-Name = Annotated[Text, AfterValidator(_line)]
+TagText = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_harmless)]
+Name = Annotated[TagText, AfterValidator(_line)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
 Milliseconds = Annotated[int, Field(ge=1, lt=_YEAR_10000)]
 Value = Annotated[
@@ -135,7 +135,7 @@ Value = Annotated[
     PlainSerializer(_in_json, when_used="json"),
 ]
 Tags = Annotated[
-    dict[str, Text],
+    dict[str, TagText],
     Field(max_length=_MAX_TAGS),
     _sorted_names(is_portable, "fmnist.* and MLflow's own"),
 ]

@@ -21,12 +21,12 @@ from fmnist_tuning.text import printable, shown
 from fmnist_tuning.transfer.entries import Entry, RunEntry, SweepEntry
 
 FORMAT: Final = "fmnist-study"
-VERSION: Final = 1
+FORMAT_VERSION: Final = 1
 
-MAX_BYTES: Final = 256_000_000  # unpacked
+MAX_FILE_BYTES: Final = 256_000_000  # unpacked
 MAX_LINE: Final = 16_000_000  # a run of 10,000 epochs has 3 MB
 MAX_SWEEPS: Final = 1_000
-MAX_RUNS: Final = 100_000
+MAX_FILE_RUNS: Final = 100_000
 _SHOWN_PROBLEMS: Final = 3
 _SHOWN_CHARACTERS: Final = 300
 _DAMAGED: Final = "damaged or cut short; copy or export it again"
@@ -38,10 +38,10 @@ class Header(Frozen):
     """The first line: what the file is, and how many entries follow."""
 
     format: Literal["fmnist-study"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[1] = FORMAT_VERSION
     semantics: int = TRAINING_SEMANTICS
     sweeps: int = Field(ge=0, le=MAX_SWEEPS)
-    runs: int = Field(ge=0, le=MAX_RUNS)
+    runs: int = Field(ge=0, le=MAX_FILE_RUNS)
 
 
 def pack_study(entries: Iterable[Entry]) -> bytes:
@@ -87,7 +87,7 @@ class _FormatError(Exception):
 
 def _lines(packed: IO[bytes]) -> Iterator[bytes]:
     """Unpacked lines, one at a time: the whole may be too large for the memory."""
-    left = MAX_BYTES
+    left = MAX_FILE_BYTES
     try:
         with gzip.GzipFile(fileobj=packed, mode="rb") as file:
             while line := file.readline(MAX_LINE + 1):
@@ -95,10 +95,10 @@ def _lines(packed: IO[bytes]) -> Iterator[bytes]:
                 if len(line) > MAX_LINE:
                     raise _FormatError(f"a line is longer than {MAX_LINE // 10**6} MB")
                 if left < 0:
-                    raise _FormatError(f"it unpacks to more than {MAX_BYTES // 10**6} MB")
+                    raise _FormatError(f"it unpacks to more than {MAX_FILE_BYTES // 10**6} MB")
                 yield line
     except gzip.BadGzipFile:
-        if left == MAX_BYTES:
+        if left == MAX_FILE_BYTES:
             raise _FormatError("found no gzip data, allowed: what `fmnist export` wrote") from None
         raise _FormatError(_DAMAGED) from None
     except (EOFError, zlib.error):
@@ -137,10 +137,10 @@ def _header(line: bytes) -> Header:
         raise _FormatError(
             "line 1: not that of a study's file, allowed: what `fmnist export` wrote"
         )
-    if found.get("version") != VERSION:
+    if found.get("version") != FORMAT_VERSION:
         raise _FormatError(
-            f"line 1: found version {shown(found.get('version'))}, allowed: {VERSION}; it may be "
-            "of a newer fmnist"
+            f"line 1: found version {shown(found.get('version'))}, allowed: {FORMAT_VERSION}; it "
+            "may be of a newer fmnist"
         )
     header = _validated(Header, line, 1)
     if header.semantics != TRAINING_SEMANTICS:

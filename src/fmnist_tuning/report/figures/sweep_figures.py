@@ -26,10 +26,13 @@ def draw_study(
         A sweep's id, and its figures' contents by file name.
 
     Raises:
-        FmnistError: When two figures would have the same file name; nothing is drawn then.
+        FmnistError: When a figure cannot be drawn as its sweep asks, or two have one file name;
+            nothing is drawn then.
     """
     owners: dict[str, str] = {}
     for sweep, frames in sweeps.items():
+        if problems := frames.sweep.problems_of_figure(axes_by_kind()):
+            raise FmnistError(f"{sweep}: {problems[0]}; `fmnist run` on its file repairs it")
         for name in file_names(frames, kind):
             if name in owners:
                 raise FmnistError(
@@ -60,14 +63,8 @@ def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[s
 
 
 def draw_figure(frames: SweepFrames) -> Figure:
-    """The figure that the sweep's file asks for, or a ranking; one run at least is finished.
-
-    Raises:
-        FmnistError: For a figure in the study that cannot be drawn.
-    """
+    """The figure that the sweep's file asks for, or a ranking; one run at least is finished."""
     sweep = frames.sweep
-    if problems := sweep.problems_of_figure(axes_by_kind()):
-        raise FmnistError(f"{sweep.id}: {problems[0]}; `fmnist run` on its file repairs it")
     kind = KINDS[sweep.figure.kind if sweep.figure else "ranking"]
     with style.styled():
         return kind.draw(frames, *(getattr(sweep.figure, axis) for axis in kind.axes))
