@@ -88,7 +88,7 @@ def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]
     config = RunConfig.from_params(champion.run.params)
     if config is None:
         raise TrackingError(
-            f"the champion's run {champion.run.run_id} has params that are no settings of a "
+            f"the champion's run {champion.run.run_id} has params that are not settings of a "
             "training; `fmnist champion` registers another"
         )
     classifier = unpack_weights(champion.weights, config.arguments("network"))

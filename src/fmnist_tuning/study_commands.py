@@ -36,7 +36,7 @@ def results(
     elif as_csv:
         typer.echo(as_table(found).to_csv(index=False), nl=False)
     else:
-        terminal.print_study(terminal.console(), found.sweeps, found.every)
+        terminal.print_study(terminal.console(), found)
 
 
 def plot(

@@ -24,6 +24,7 @@ from fmnist_tuning.text import printable
 if TYPE_CHECKING:
     from fmnist_tuning.champion import Evaluation, Finalist
     from fmnist_tuning.prediction import Answer
+    from fmnist_tuning.report.study import StudyResults
 
 _WIDTH_OFF_TERMINAL = 120
 _MINUTE = 60
@@ -137,17 +138,12 @@ def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
     return table
 
 
-def print_study(
-    out: Console, sweeps: Mapping[str, SweepFrames], every: Mapping[str, SweepFrames]
-) -> None:
-    """Print each sweep's table and the verdicts on its claims.
-
-    `every` are all of the study's sweeps by id, because claims may compare with any of them.
-    """
-    for frames in sweeps.values():
+def print_study(out: Console, results: "StudyResults") -> None:
+    """Print each sweep's table and the verdicts on its claims."""
+    for frames in results.sweeps.values():
         if frames.arms:
-            out.print(arms_table(frames, every))
-        for claim, verdict in judge_claims(frames, every):
+            out.print(arms_table(frames, results.every))
+        for claim, verdict in judge_claims(frames, results.every):
             text = escape(f"{claim.that}: {outcome(claim, verdict)}")
             out.print(Padding(text, (0, 0, 0, 2)))
         if frames.missing:

@@ -65,7 +65,7 @@ class Ledger:
 
     def begin(self, sweep: Sweep) -> None:
         """Open a sweep's own run."""
-        with self._locks.deciding():  # two commands that begin it must not make two runs of it
+        with self._locks.deciding:  # two commands that begin it must not make two runs of it
             run_id = self._tracker.begin_sweep(sweep, self._data_digest, self._locks.owner)
         self._sweeps[sweep.id] = run_id
 
@@ -87,7 +87,7 @@ class Ledger:
             True if it is now; False while another command trains it; the finished run, if another
             command has finished it in the meantime.
         """
-        with self._locks.deciding():
+        with self._locks.deciding:
             finished = None if self._force else self._study.finished_run(run.fingerprint)
             if finished is not None:
                 self._tracker.add_sweeps(finished, users)

@@ -10,7 +10,6 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -48,11 +47,8 @@ class RunLocks:
             raise FmnistError(
                 f"{folder}: cannot be written ({error.strerror}); checkpoints and locks go there"
             ) from None
-        self._deciding = FileLock(folder / "claims.lock")
-
-    def deciding(self) -> AbstractContextManager[object]:
-        """Only one command at a time may look up a run and make it its own."""
-        return self._deciding
+        # Only one command at a time may look up a run and make it its own.
+        self.deciding = FileLock(folder / "claims.lock")
 
     def alive(self, run: UnfinishedRun) -> bool:
         """True unless it is certain that no command is working on the run."""

@@ -38,7 +38,7 @@ class Schedule:
         Returns:
             How many epochs to train before others have their turn; None for all.
         """
-        self._drop(run)
+        self.settle(run)
         unfinished = at_work + 1 + sum(not self._is_elsewhere(other) for other in self._waiting)
         in_turns = self._in_turns and self._workers < unfinished < 2 * self._workers
         return 1 if in_turns else None
@@ -58,10 +58,7 @@ class Schedule:
         return news
 
     def settle(self, run: PlannedRun) -> None:
-        """Forget a run that another command has finished."""
-        self._drop(run)
-
-    def _drop(self, run: PlannedRun) -> None:
+        """Forget a run that waits no more."""
         self._waiting.remove(run)
         self._elsewhere.discard(run.fingerprint)
 

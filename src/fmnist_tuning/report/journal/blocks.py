@@ -9,7 +9,7 @@ A block is the text between two lines with its name::
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from fmnist_tuning.errors import JournalError
 
@@ -19,7 +19,7 @@ _REMAINS: Final = re.compile(r"fmnist:(begin|end)")
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
-    kind: Literal["begin", "end"]
+    kind: str  # begin or end
     name: str
     line: int
     start: int
@@ -96,8 +96,7 @@ def _markers(text: str) -> Iterator[_Marker]:
     for number, line in enumerate(re.findall(r"[^\n]*\n|[^\n]+", text), 1):
         found = _MARKER.fullmatch(line.rstrip("\r\n"))
         if found:
-            kind: Literal["begin", "end"] = "begin" if found[1] == "begin" else "end"
-            yield _Marker(kind, found[2], number, position, position + len(line))
+            yield _Marker(found[1], found[2], number, position, position + len(line))
         elif _REMAINS.search(line):
             raise JournalError(
                 f"line {number}: found {line.strip()[:80]!r}, which is no marker; allowed: a line "
