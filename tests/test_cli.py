@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import TINY_RUN
@@ -57,7 +56,6 @@ def test_a_users_mistake(fmnist_here, sweep_file, tmp_path, arguments, message):
     assert not (tmp_path / "mlflow.db").exists()
 
 
-@pytest.mark.usefixtures("migrated")
 RUNNER = """
 import atexit, sys
 from pathlib import Path

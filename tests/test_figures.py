@@ -1,6 +1,7 @@
 """Figures: the kinds, their files, and what they do with half a study."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fmnist_tuning.report.figures.sweep_figures import (
     file_names,
 )
 from fmnist_tuning.sweeps.reading import load_sweeps
+from fmnist_tuning.sweeps.sweep import Figure
 
 SHIPPED = [
     sweep.model_copy(update={"seeds": (0, 1, 2)})
@@ -162,10 +164,26 @@ def test_a_thousand_arms_are_not_all_drawn(tmp_path):
 def test_two_sweeps_with_one_file(tmp_path):
     """One would overwrite the other: an error that names both."""
     sweep = sweep_of(RANKED, tmp_path)
-    other = sweep.model_copy(update={"sweep": "eight", "figure": SHIPPED[0].figure})
+    figure = Figure(kind="ranking", file=SHIPPED[0].figure.file)
+    other = sweep.model_copy(update={"sweep": "eight", "figure": figure})
     frames = {"exp1_dropout": frames_of(SHIPPED[0]), "eight": frames_of(other)}
     with pytest.raises(FmnistError, match=r"exp1_dropout and eight both draw dropout_impact.png"):
         list(draw_study(frames))
+
+
+def test_a_figure_that_cannot_be_drawn(tmp_path):
+    """A store may hold a kind that does not exist, or axes that do not fit: nothing is drawn."""
+    sweep = sweep_of(RANKED, tmp_path)
+    for figure, reason in (
+        (Figure(kind="pie", file="a.png"), "figure.kind: found 'pie'; allowed: "),
+        (Figure(kind="trend", x="epochs", file="a.png"), "figure.x: found 'epochs', allowed"),
+    ):
+        frames = {
+            "exp1_dropout": frames_of(SHIPPED[0]),
+            "seven": frames_of(sweep.model_copy(update={"figure": figure})),
+        }
+        with pytest.raises(FmnistError, match=re.escape(f"seven: {reason}")):
+            next(draw_study(frames))
 
 
 def test_titles_are_text_and_not_mathematics(tmp_path):
