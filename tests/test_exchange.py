@@ -239,6 +239,21 @@ def test_what_is_left_out(fmnist_here, tmp_path, migrated):
     assert lines_of(tmp_path / "file")[1]["status"] == "KILLED"
 
 
+def test_a_run_from_before_a_setting_was_added(fmnist_here, tmp_path, migrated):
+    """It is found again, and exported as a run with the value that the setting then had."""
+    study = Study.open(tracking_uri=f"sqlite:///{migrated}")
+    config = sweep_of(TWO, tmp_path).arms[0].config
+    older = {key: text for key, text in config.params().items() if key != "precision"}
+    tags, tracker = {"fmnist.data": DIGEST}, Tracker(study)
+    mark = fingerprint(config, DIGEST)
+    run = tracker.start_run("older", fingerprint=mark, tags=tags, sweeps=["two"], params=older)
+    tracker.finish_run(run, outcome_of(config, 0.75).metrics())
+    done = fmnist_here("export", "file")
+    assert (done.stdout, done.stderr) == ("file: 1 runs and 0 sweeps\n", "")
+    (line,) = [line for line in lines_of(tmp_path / "file") if line.get("name") == "older"]
+    assert line["config"]["precision"] == "float32"
+
+
 @pytest.mark.usefixtures("migrated")
 def test_nothing_to_export(fmnist_here, tmp_path):
     """No study, or no finished run; no file either way."""

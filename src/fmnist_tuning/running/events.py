@@ -184,12 +184,7 @@ class PlanResults:
             *((run, metrics, None) for run, metrics in self._finished),
             *((run, {}, reason) for run, reason in self.failed),
         ]
-
-        def place(outcome: tuple[PlannedRun, Mapping[str, float], str | None]) -> tuple[Any, ...]:
-            run, _, reason = outcome
-            sweep, arm = order[run.sweep, run.arm.label]
-            return (sweep, reason is not None, *(() if reason else (arm, run.config.seed)))
-
+        outcomes.sort(key=lambda o: (order[o[0].sweep, o[0].arm.label], o[0].config.seed))
         return [
             {
                 "sweep": run.sweep,
@@ -201,5 +196,5 @@ class PlanResults:
                 "config": run.config.model_dump(mode="json"),
                 "metrics": dict(metrics),
             }
-            for run, metrics, reason in sorted(outcomes, key=place)
+            for run, metrics, reason in outcomes
         ]

@@ -165,9 +165,11 @@ class RunConfig(Frozen):
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self | None:
-        """The settings that `params` wrote; None if they are not valid."""
+        """The settings that `params` wrote, now or before some were added; None if not valid."""
+        fields = cls.model_fields.items()
+        before = {k: m.before for k, f in fields for m in f.metadata if isinstance(m, Later)}
         try:
-            return cls.model_validate({key: _literal(text) for key, text in params.items()})
+            return cls.model_validate(before | {k: _literal(v) for k, v in params.items()})
         except ValidationError:
             return None
 

@@ -131,7 +131,8 @@ def _logged(rows: pd.DataFrame) -> tuple[Logged, ...]:
 
 def _run_entry(run: TrackedRun, history: Sequence[Logged]) -> RunEntry | str:
     config = RunConfig.from_params(run.params)
-    if config is None or config.params() != dict(run.params):
+    # An older run lacks the settings added later; its fingerprint tells what it was trained with.
+    if config is None or not run.params.items() <= config.params().items():
         return "its settings are not this version's"
     try:
         return RunEntry.model_validate(
