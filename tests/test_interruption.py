@@ -148,9 +148,9 @@ def test_a_broken_run_goes_on(events, study, unbroken):
     assert broken.info.status == "KILLED"
     assert checkpoints(study) == [f"{broken.info.run_id}.pt"]
     happened = list(events())
-    assert [(e.run.name, e.epochs) for e in of(Resumed, happened)] == [
-        ("dropout_rate=0.0 seed=0", 2)
-    ]
+    (resumed,) = of(Resumed, happened)
+    assert resumed.run.name == "dropout_rate=0.0 seed=0"
+    assert resumed.epochs >= 2  # the worker may end another epoch before it is stopped
     assert broken.info.run_id in {run.info.run_id for run in runs(study)}
     assert len(runs(study)) == 2
     assert_whole(study, unbroken)
