@@ -70,7 +70,7 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
             for seed in sweep.seeds:
                 number += 1
                 arm = f"number {place + 1} by prediction"
-                what = "chosen when the others are finished"
+                what = "chosen after the others"
                 table.add_row(str(number), sweep.id, arm, str(seed), "", what)
     out.print(table)
     for sweep in plan.chosen:
