@@ -5,11 +5,13 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 from studies import plausible, six_experiments, write_study
 
 from fmnist_tuning.report.study import read_study
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.terminal import print_study
 
 STUDY = "fashion_mnist_cnn_tuning"
 FIGURES = {
@@ -54,6 +56,23 @@ def test_results_as_a_table(fmnist_here):
     assert " ± " in done.stdout
     assert "batch norm validates better: " in done.stdout
     assert "exp1_dropout" not in done.stdout
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_tables_on_a_narrow_terminal(study_of_six, width):
+    """Arms, marks, seeds and accuracies stay whole; what has no room is named below the table."""
+    found = read_study(Study.existing(STUDY, f"sqlite:///{study_of_six}"))
+    out = Console(width=width, file=io.StringIO())
+    print_study(out, found)
+    text = out.file.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for frames in found.sweeps.values():
+        rows = [line.split()[:3] for line in text.splitlines()]
+        for name in {word for arm in frames.arms for word in arm.label.split()}:
+            assert any(name in row for row in rows), name
+    assert "val acc %" in text
+    assert "not shown, as the terminal is narrow: time, params" in text
 
 
 @pytest.mark.usefixtures("study_of_six")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape as without_markup
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 
@@ -72,7 +73,7 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
                 arm = f"number {place + 1} by prediction"
                 what = "chosen after the others"
                 table.add_row(str(number), sweep.id, arm, str(seed), "", what)
-    out.print(table)
+    _print_table(out, table, least=("params", "about"))
     for sweep in plan.chosen:
         for choice in sweep.arms:
             predicted = percent(choice.predicted or math.nan)
@@ -106,7 +107,7 @@ def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepF
             reason = results.blocked[sweep]
             out.print(escape(f"{sweep}: not run: {reason}"), soft_wrap=True)
         if sweep in results.finished:
-            out.print(arms_table(every[sweep], every))
+            _print_arms(out, every[sweep], every)
         for run, reason in results.failed:
             if run.sweep == sweep:
                 out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
@@ -138,11 +139,19 @@ def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
     return table
 
 
+def _print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
+    least = [
+        METRICS[name].column
+        for name in ("final_train_loss", "final_val_loss", "final_train_accuracy")
+    ]
+    _print_table(out, arms_table(frames, others), least=("time", "params", *least))
+
+
 def print_study(out: Console, results: "StudyResults") -> None:
     """Print each sweep's table and the verdicts on its claims."""
     for frames in results.sweeps.values():
         if frames.arms:
-            out.print(arms_table(frames, results.every))
+            _print_arms(out, frames, results.every)
         for claim, verdict in judge_claims(frames, results.every):
             text = escape(f"{claim.that}: {outcome(claim, verdict)}")
             out.print(Padding(text, (0, 0, 0, 2)))
@@ -205,6 +214,42 @@ def _table(*columns: str, right: Sequence[int]) -> Table:
         else:
             table.add_column(column, overflow="fold")
     return table
+
+
+def _print_table(out: Console, table: Table, least: Sequence[str | None]) -> None:
+    """Print a table; a narrow terminal gets it without its `least` important columns."""
+    wide = out.options.update(max_width=1000)
+    for column in table.columns:
+        cells = [Measurement.get(out, wide, cell) for cell in (column.header, *column.cells)]
+        # Without this, rich folds inside words when the terminal is narrow.
+        column.min_width = max(c.maximum if column.no_wrap else c.minimum for c in cells)
+    left_out = []
+    for header in least:
+        if Measurement.get(out, wide, table).minimum <= out.width:
+            break
+        table = _without(table, header)
+        left_out.append(str(header))
+    out.print(table)
+    if left_out:
+        hidden = ", ".join(left_out)
+        out.print(f"not shown, as the terminal is narrow: {hidden}", style="dim", soft_wrap=True)
+
+
+def _without(table: Table, header: str | None) -> Table:
+    columns = [column for column in table.columns if column.header != header]
+    rest = _table(right=())
+    rest.title, rest.title_justify = table.title, table.title_justify
+    for column in columns:
+        rest.add_column(
+            column.header,
+            justify=column.justify,
+            overflow=column.overflow,
+            min_width=column.min_width,
+            no_wrap=column.no_wrap,
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        rest.add_row(*row)
+    return rest
 
 
 def percent(fraction: float) -> str:
