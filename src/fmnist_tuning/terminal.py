@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -53,10 +53,11 @@ def facts(out: Console, lines: Mapping[str, str]) -> None:
 
 def print_plan(out: Console, plan: Plan, workers: int) -> None:
     """Print every run of a plan in order, and their totals."""
-    table = _table("#", "sweep", "arm", "seed", "params", "", "about", right=(0, 3, 4, 6))
+    header = ("#", "sweep", "arm", "seed", "params", "", "about")
+    lines: list[tuple[str, ...]] = []
     for number, row in enumerate(plan.rows, 1):
         what = {"train": "train", "reuse": "reuse", "share": "same as"}[row.action]
-        table.add_row(
+        entry = (
             str(number),
             row.run.sweep,
             escape(row.run.arm.label),
@@ -65,6 +66,7 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
             escape(f"{what} {row.source}" if row.source else what),
             duration(row.seconds) if row.seconds else "",
         )
+        lines.append(entry)
     number = len(plan.rows)
     for sweep in plan.pending:
         for place in range(sweep.combine.top if sweep.combine else 0):
@@ -72,8 +74,8 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
                 number += 1
                 arm = f"number {place + 1} by prediction"
                 what = "chosen after the others"
-                table.add_row(str(number), sweep.id, arm, str(seed), "", what)
-    _print_table(out, table, least=("params", "about"))
+                lines.append((str(number), sweep.id, arm, str(seed), "", what, ""))
+    _print_table(out, header, lines, right=(0, 3, 4, 6), least=(4, 6))
     for sweep in plan.chosen:
         for choice in sweep.arms:
             predicted = percent(choice.predicted or math.nan)
@@ -107,28 +109,35 @@ def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepF
             reason = results.blocked[sweep]
             out.print(escape(f"{sweep}: not run: {reason}"), soft_wrap=True)
         if sweep in results.finished:
-            _print_arms(out, every[sweep], every)
+            print_arms(out, every[sweep], every)
         for run, reason in results.failed:
             if run.sweep == sweep:
                 out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
 
 
+_LOOK: Final[dict[str, Any]] = {
+    "box": SIMPLE_HEAD,
+    "pad_edge": False,
+    "padding": (0, 1),
+    "collapse_padding": True,
+    "title_style": "bold",
+    "title_justify": "left",
+}
 _COLUMNS: Final = {metric.column: metric for metric in METRICS.values() if metric.column}
 
 
-def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
-    """A row for each arm: the mean over its n seeds, and ± the standard deviation if n > 1.
+def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
+    """Print a row for each arm: the mean over its n seeds, and ± the standard deviation if n > 1.
 
     A star marks the best validation accuracy. A tilde marks arms that may be just as good.
     """
-    table = _table("", "arm", "n", *_COLUMNS, "params", "time", right=range(2, 10))
-    table.title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
-    table.title_justify = "left"
+    header = ("", "arm", "n", *_COLUMNS, "params", "time")
     places = standings(frames, ACCURACY, others)
+    lines = []
     for arm in frames.arms:
         place = places[arm.label]
         summaries = {m.name: summary(frames, arm, m.name) for m in _COLUMNS.values()}
-        table.add_row(
+        line = (
             "*" if place.best else "~" if place.tied else "",
             escape(arm.label),
             str(summaries[ACCURACY].seeds),
@@ -136,22 +145,18 @@ def arms_table(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Table:
             METRICS["total_params"].format(summary(frames, arm, "total_params").mean),
             duration(summary(frames, arm, "train_seconds").mean),
         )
-    return table
-
-
-def _print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
-    least = [
-        METRICS[name].column
-        for name in ("final_train_loss", "final_val_loss", "final_train_accuracy")
-    ]
-    _print_table(out, arms_table(frames, others), least=("time", "params", *least))
+        lines.append(line)
+    least = ("time", "params", "train loss", "val loss", "train acc %")
+    title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
+    right, least_places = range(2, len(header)), [header.index(column) for column in least]
+    _print_table(out, header, lines, right=right, least=least_places, title=title)
 
 
 def print_study(out: Console, results: "StudyResults") -> None:
     """Print each sweep's table and the verdicts on its claims."""
     for frames in results.sweeps.values():
         if frames.arms:
-            _print_arms(out, frames, results.every)
+            print_arms(out, frames, results.every)
         for claim, verdict in judge_claims(frames, results.every):
             text = escape(f"{claim.that}: {outcome(claim, verdict)}")
             out.print(Padding(text, (0, 0, 0, 2)))
@@ -180,16 +185,14 @@ def print_finalist(out: Console, finalist: "Finalist", evaluation: "Evaluation")
 def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
     """Print a row for each image: the two most probable garments, and the truth if it is known."""
     known = any(answer.truth for answer in answers)
-    columns = ("image", "garment", "probability", "next", "", *(("truth",) if known else ()))
-    table = _table(*columns, right=(2, 4))
+    header = ("image", "garment", "probability", "next", "", *(("truth",) if known else ()))
+    lines = []
     for answer in answers:
         (first, chance), (second, rest) = [*answer.probabilities.items()][:2]
-        row = [escape(answer.image), first, percent(chance), second, percent(rest)]
-        if known:
-            missed = "" if answer.truth in (None, first) else " (missed)"
-            row.append(f"{answer.truth or ''}{missed}")
-        table.add_row(*row)
-    out.print(table)
+        missed = "" if answer.truth in (None, first) else " (missed)"
+        truth = (f"{answer.truth or ''}{missed}",) if known else ()
+        lines.append((escape(answer.image), first, percent(chance), second, percent(rest), *truth))
+    _print_table(out, header, lines, right=(2, 4))
 
 
 def duration(seconds: float) -> str:
@@ -204,52 +207,40 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _table(*columns: str, right: Sequence[int]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, title_style="bold"
-    )
-    for index, column in enumerate(columns):
-        if index in right:
-            table.add_column(column, justify="right", no_wrap=True)
-        else:
-            table.add_column(column, overflow="fold")
-    return table
+def _print_table(
+    out: Console,
+    header: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int],
+    least: Sequence[int] = (),
+    title: str | None = None,
+) -> None:
+    """Print a table; a narrow terminal gets it without its `least` important columns.
 
-
-def _print_table(out: Console, table: Table, least: Sequence[str | None]) -> None:
-    """Print a table; a narrow terminal gets it without its `least` important columns."""
+    Columns are named by their places. Those on the `right` are numbers, which never fold.
+    """
     wide = out.options.update(max_width=1000)
-    for column in table.columns:
-        cells = [Measurement.get(out, wide, cell) for cell in (column.header, *column.cells)]
-        # Without this, rich folds inside words when the terminal is narrow.
-        column.min_width = max(c.maximum if column.no_wrap else c.minimum for c in cells)
-    left_out = []
-    for header in least:
+    for dropped in range(len(least) + 1):
+        kept = [place for place in range(len(header)) if place not in least[:dropped]]
+        table = Table(title=title, **_LOOK)
+        for place in kept:
+            cells = [Measurement.get(out, wide, line[place]) for line in (header, *lines)]
+            if place in right:
+                width = max(cell.maximum for cell in cells)
+                table.add_column(header[place], justify="right", no_wrap=True, min_width=width)
+            else:
+                # Without this, rich folds inside words when the terminal is narrow.
+                width = max(cell.minimum for cell in cells)
+                table.add_column(header[place], overflow="fold", min_width=width)
         if Measurement.get(out, wide, table).minimum <= out.width:
             break
-        table = _without(table, header)
-        left_out.append(str(header))
+    for line in lines:
+        table.add_row(*(line[place] for place in kept))
     out.print(table)
-    if left_out:
-        hidden = ", ".join(left_out)
+    if dropped:
+        hidden = ", ".join(header[place] for place in least[:dropped])
         out.print(f"not shown, as the terminal is narrow: {hidden}", style="dim", soft_wrap=True)
-
-
-def _without(table: Table, header: str | None) -> Table:
-    columns = [column for column in table.columns if column.header != header]
-    rest = _table(right=())
-    rest.title, rest.title_justify = table.title, table.title_justify
-    for column in columns:
-        rest.add_column(
-            column.header,
-            justify=column.justify,
-            overflow=column.overflow,
-            min_width=column.min_width,
-            no_wrap=column.no_wrap,
-        )
-    for row in zip(*(column.cells for column in columns), strict=True):
-        rest.add_row(*row)
-    return rest
 
 
 def percent(fraction: float) -> str:
