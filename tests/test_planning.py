@@ -3,7 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import CONFIGS
+from studies import sweep_of
 
+from fmnist_tuning.running.events import Failed, Finished, PlanResults
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.runs import (
@@ -12,6 +14,7 @@ from fmnist_tuning.sweeps.runs import (
     fingerprint,
     forward_cost,
     parameter_count,
+    runs_of,
 )
 from fmnist_tuning.sweeps.settings import RunConfig
 
@@ -132,3 +135,18 @@ def test_estimates_prefer_the_same_network():
     """Networks differ in how fast they multiply."""
     history = [(RunConfig(use_pooling=False), 1.0), (RunConfig(), 100.0)]
     assert estimate_seconds(RunConfig(seed=1), history) == pytest.approx(100)
+
+
+def test_a_plans_records_are_in_the_order_of_its_arms(tmp_path):
+    """Whatever ended first; what failed stands behind the finished runs of its sweep."""
+    text = "sweep: s\ntitle: T\nhypothesis: H\nseeds: [0, 1]\ngrid: {dropout_rate: [0.0, 0.5]}\n"
+    sweep = sweep_of(text, tmp_path)
+    first, second, third, fourth = runs_of(sweep, "d" * 16)
+    results = PlanResults([sweep])
+    for event in (Failed(first, "why"), *(Finished(run, {}) for run in (fourth, third, second))):
+        results.add(event)
+    found = [(entry["fingerprint"], entry["status"]) for entry in results.as_json()]
+    assert found == [
+        *((run.fingerprint, "finished") for run in (second, third, fourth)),
+        (first.fingerprint, "failed"),
+    ]

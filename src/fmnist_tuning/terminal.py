@@ -220,7 +220,7 @@ def _print_table(
 
     Columns are named by their places. Those on the `right` are numbers, which never fold.
     """
-    wide = out.options.update(max_width=1000)
+    wide = out.options.update(max_width=1000)  # or rich would measure no more than fits
     for dropped in range(len(least) + 1):
         kept = [place for place in range(len(header)) if place not in least[:dropped]]
         table = Table(title=title, **_LOOK)

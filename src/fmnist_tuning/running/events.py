@@ -175,16 +175,20 @@ class PlanResults:
 
     def as_json(self) -> list[dict[str, Any]]:
         """A record for each run: names, settings, metrics as fractions, status."""
-        order = {
-            (sweep.id, arm.label): (first, place)
-            for first, sweep in enumerate(self._sweeps.values())
+        place = {
+            (sweep.id, arm.label): place
+            for sweep in self._sweeps.values()
             for place, arm in enumerate(sweep.arms)
         }
+        ended = sorted(
+            self._finished,
+            key=lambda end: (place[end[0].sweep, end[0].arm.label], end[0].config.seed),
+        )
         outcomes = [
-            *((run, metrics, None) for run, metrics in self._finished),
+            *((run, metrics, None) for run, metrics in ended),
             *((run, {}, reason) for run, reason in self.failed),
         ]
-        outcomes.sort(key=lambda o: (order[o[0].sweep, o[0].arm.label], o[0].config.seed))
+        outcomes.sort(key=lambda outcome: self.sweeps.index(outcome[0].sweep))
         return [
             {
                 "sweep": run.sweep,
