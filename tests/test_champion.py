@@ -264,6 +264,34 @@ def test_a_holdout_is_scored_on_the_test_set(fmnist_here, sweep_file, tiny_data)
     assert "visualizations/one_arm1_confusion.png" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("migrated")
+def test_a_trial_replaces_nothing_of_the_default_study(fmnist_here, sweep_file, tmp_path):
+    """Each study has its own pictures, journal and registered model."""
+    file = sweep_file("sweep: one\ntitle: One\ngrid: {dropout_rate: [0.2]}\n")
+    outputs = {}
+    for seed, study in ((0, "fashion_mnist_cnn_tuning"), (1, "a trial/2")):
+        ours = ("--study", study)
+        assert fmnist_here("run", file, *TINY_RUN, "--seeds", f"{seed},", *ours).returncode == 0
+        said = [fmnist_here(command, *ours).stdout for command in ("plot", "journal", "champion")]
+        outputs[study] = "".join(said).splitlines()
+        (answer,) = json.loads(fmnist_here("predict", "0", "--json", *ours).stdout)
+        outputs[study].append(answer["probability"])
+    default, trial = outputs.values()
+    assert not set(default) & set(trial)
+    assert "  models:/fashion_mnist_cnn@champion, version 1" in default
+    assert "  models:/fashion_mnist_cnn-a_trial_2-b66157d3@champion, version 1" in trial
+    journal = (tmp_path / "JOURNAL-a_trial_2-b66157d3.md").read_text()
+    assert "`visualizations/a_trial_2-b66157d3/dropout_impact.png`" in journal
+    before = (tmp_path / "JOURNAL.md").read_bytes()
+    done = fmnist_here("journal", "--study", "a trial/2", "--output", "JOURNAL.md")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: JOURNAL.md: it is the journal of the study fashion_mnist_cnn_tuning, not of a trial"
+    )
+    assert (tmp_path / "JOURNAL.md").read_bytes() == before
+
+
 def test_weights_that_hold_code_are_not_run(tmp_path):
     """Only tensors are loaded."""
     from fmnist_tuning.training.classifier import unpack_weights
@@ -315,7 +343,7 @@ def test_no_champion_yet(fmnist_here, tiny_data):
     done = fmnist_here("predict", "0", "--data-dir", tiny_data)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no model is registered as fashion_mnist_cnn@champion in ")
-    assert "`fmnist champion` registers the best of a study" in done.stderr
+    assert "`fmnist champion` registers the best of the study" in done.stderr
 
 
 def test_names_from_a_store_that_others_write_to(in_study, champion, tmp_path, monkeypatch):

@@ -13,12 +13,12 @@ from fmnist_tuning.data.files import CLASS_NAMES, DataFiles, SharedImages
 from fmnist_tuning.data.images import FashionMnist
 from fmnist_tuning.errors import DataError, TrackingError, WeightsError
 from fmnist_tuning.files import read_whole
-from fmnist_tuning.metrics import ACCURACY
+from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.report.figures.garments import Scores, draw_confusion, draw_mistakes
 from fmnist_tuning.report.figures.style import encode_figure
 from fmnist_tuning.report.study import StudyResults
 from fmnist_tuning.store.records import DATA, WEIGHTS, WEIGHTS_DIGEST, TrackedRun, content_digest
-from fmnist_tuning.store.registry import ALIAS, MODEL_NAME, Registry
+from fmnist_tuning.store.registry import Registry, champion_uri
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.training.building import select_images
@@ -138,8 +138,13 @@ def _evaluate(
     if finalist.champion:
         images = scores.images[:_EXAMPLES]
         answers = classify(classifier, images)
-        version = registry.register(results.study, run, classifier, images, answers)
-        registered = f"models:/{MODEL_NAME}@{ALIAS}, version {version}"
+        about = (
+            f"The network of the run {run.name} of {finalist.sweep} in the study "
+            f"{results.study.name}: {finalist.arm.label}, seed {finalist.config.seed}. Its "
+            f"{METRICS[finalist.metric].label} is {METRICS[finalist.metric].format(logged)}."
+        )
+        version = registry.register(results.study, run, classifier, images, answers, about=about)
+        registered = f"{champion_uri(results.study.name)}, version {version}"
     return Evaluation(scores.accuracy, logged, registered, _figures(finalist, scores))
 
 

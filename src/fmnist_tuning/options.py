@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.text import printable
+from fmnist_tuning.text import file_name, printable
 
 _MAX_JOBS = 256
 
@@ -59,7 +60,14 @@ Sweeps = Annotated[
         metavar="[SWEEP]...", help="Sweep ids; default: all sweeps.", show_default=False
     ),
 ]
-FigureFolder = Annotated[Path, typer.Option(help="Folder for the figures.")]
+FigureFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the figures; default: visualizations, with a folder in it for each study "
+        "of another name.",
+        show_default=False,
+    ),
+]
 StudyFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Such as study.jsonl.gz.", show_default=False)
 ]
@@ -76,6 +84,17 @@ def parse_jobs(text: str) -> int | None:
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MAX_JOBS:
         return int(text)
     raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
+
+
+def figure_folder(study: str) -> Path:
+    """Where a study's figures go; another study than the default one has a folder of its own."""
+    folder = Path("visualizations")
+    return folder if study == DEFAULT_STUDY else folder / file_name(study)
+
+
+def journal_file(study: str) -> Path:
+    """Where a study's journal is."""
+    return Path("JOURNAL.md" if study == DEFAULT_STUDY else f"JOURNAL-{file_name(study)}.md")
 
 
 def say(text: object, *, err: bool = False, nl: bool = True) -> None:

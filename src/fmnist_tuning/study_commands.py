@@ -44,7 +44,7 @@ def plot(
     *,
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
-    output: options.FigureFolder = Path("visualizations"),
+    output: options.FigureFolder = None,
     file_format: Annotated[
         Literal["png", "svg", "pdf"] | None,
         typer.Option("--format", help="File format; default: as in the sweep's file, else png."),
@@ -66,7 +66,14 @@ def journal(
     *,
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
-    output: Annotated[Path, typer.Option(help="The journal's file.")] = Path("JOURNAL.md"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The journal's file; default: JOURNAL.md, and JOURNAL-STUDY.md for a study of "
+            "another name.",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the journal is out of date.")
     ] = False,
@@ -76,8 +83,10 @@ def journal(
     from fmnist_tuning.report.journal.document import journal_diff, read_text, write_journal
     from fmnist_tuning.report.study import open_study
 
+    output = output or options.journal_file(experiment)
     present = read_text(output)
-    text = write_journal(open_study(experiment, tracking_uri), present, output)
+    figures = options.figure_folder(experiment)
+    text = write_journal(open_study(experiment, tracking_uri), present, output, figures)
     if not check:
         write_whole(output, text.encode())
         say(output)
@@ -99,7 +108,7 @@ def champion(
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
     data_dir: options.DataDir = None,
-    output: options.FigureFolder = Path("visualizations"),
+    output: options.FigureFolder = None,
 ) -> None:
     """Register the best arm's network in MLflow, and draw what each finalist gets wrong."""
     from fmnist_tuning import terminal
@@ -113,11 +122,12 @@ def champion(
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
 
 
-def _keep(figures: Mapping[str, bytes], folder: Path, study: "Study", run_id: str) -> None:
-    """Write figures into a folder, and onto an MLflow run."""
+def _keep(figures: Mapping[str, bytes], folder: Path | None, study: "Study", run_id: str) -> None:
+    """Write figures into a folder, by default the study's, and onto an MLflow run."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.store.tracker import Tracker
 
+    folder = folder or options.figure_folder(study.name)
     for name, content in figures.items():
         write_whole(folder / name, content)
         say(folder / name)
@@ -134,17 +144,18 @@ def predict(
         ),
     ],
     *,
+    experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
     data_dir: options.DataDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Name the garment in each image with the champion's network."""
+    """Name the garment in each image with the network of the study's champion."""
     from fmnist_tuning import terminal
     from fmnist_tuning.prediction import name_garments, read_images
     from fmnist_tuning.store.registry import Registry
 
     chosen = read_images(images, data_dir)
-    best = Registry.existing(tracking_uri).champion()
+    best = Registry.existing(tracking_uri).champion(experiment)
     answers = name_garments(chosen, best)
     if as_json:
         typer.echo(json.dumps([answer.as_json() for answer in answers], indent=2))

@@ -4,6 +4,7 @@ Other people write sweep files, stores, study files and file names. Their text i
 terminals, figures, messages and Markdown, and each of these has its own special characters.
 """
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -36,6 +37,12 @@ def markdown(text: str) -> str:
 def markdown_code(text: str) -> str:
     """For the journal, between backticks."""
     return _one_line(text).replace("`", "'")
+
+
+def file_name(name: str) -> str:
+    """For a file or folder: ASCII letters, digits and `_ . -`; different names stay different."""
+    safe = re.sub(r"^[.-]|[^\w.-]", "_", name, flags=re.ASCII)
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The best model of a study, in MLflow's model registry under one name and alias."""
+"""The best model of a study, in MLflow's model registry under a name for each study."""
 
 import inspect
 import tempfile
@@ -16,20 +16,35 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError, WeightsError
+from fmnist_tuning.metrics import ACCURACY
 from fmnist_tuning.store import records, uris
 from fmnist_tuning.store.records import WEIGHTS, TrackedRun
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import public, translated
+from fmnist_tuning.text import file_name
 
 if TYPE_CHECKING:
     from torch import nn
 
-MODEL_NAME: Final = "fashion_mnist_cnn"
 ALIAS: Final = "champion"
+_MODEL: Final = "fashion_mnist_cnn"
 
+_SHOWN: Final = (ACCURACY, "test_accuracy", "final_val_loss", "overfitting_gap")
+_LONG_VALUE: Final = 100
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PACKAGE: Final = Path(__file__).parents[1]
+
+
+def model_name(study: str) -> str:
+    """The name that a study's champion is registered under; a trial never replaces another's."""
+    return _MODEL if study == DEFAULT_STUDY else f"{_MODEL}-{file_name(study)}"
+
+
+def champion_uri(study: str) -> str:
+    """The address by which MLflow loads a study's champion."""
+    return f"models:/{model_name(study)}@{ALIAS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +100,14 @@ class Registry:
             path.write_bytes(content)
             self._client.log_artifact(run.run_id, str(path))
 
-    def champion(self) -> Champion:
-        """The version that has the alias; `WeightsError` if its network is missing or damaged."""
-        found = self._bearer()
+    def champion(self, study: str) -> Champion:
+        """A study's champion; `WeightsError` if its network is missing or damaged."""
+        found = self._bearer(model_name(study))
         if found is None:
             raise TrackingError(
-                f"no model is registered as {MODEL_NAME}@{ALIAS} in {public(self._uri)}; `fmnist "
-                "champion` registers the best of a study"
+                f"no model is registered as {model_name(study)}@{ALIAS} in {public(self._uri)}; "
+                f"`fmnist champion` registers the best of the study {study}, and --study names "
+                "another"
             )
         with translated(self._uri):
             run = records.tracked_run(self._client.get_run(found.run_id))
@@ -110,6 +126,8 @@ class Registry:
         model: "nn.Module",
         images: NDArray[np.uint8],
         probabilities: NDArray[np.float32],
+        *,
+        about: str,
     ) -> str:
         """Log the model of a training, unless it is registered already, and give it the alias.
 
@@ -119,28 +137,34 @@ class Registry:
             model: On the CPU, in evaluation mode; (N, 28, 28) uint8 to (N, 10) float32.
             images: An example of the model's input, at least two images.
             probabilities: The model's output for these images.
+            about: What the model is, in a sentence.
 
         Returns:
             The version.
         """
-        bearer = self._bearer()
+        name = model_name(study.name)
+        bearer = self._bearer(name)
         if bearer is not None and bearer.run_id == run.run_id:
             return str(bearer.version)
         with translated(self._uri):
-            earlier = self._client.search_model_versions(f"name = '{MODEL_NAME}'")
+            earlier = self._client.search_model_versions(f"name = '{name}'")
             version = next((v.version for v in earlier if v.run_id == run.run_id), None)
             if version is None:
                 save = partial(_save, model, images, probabilities)
-                version = self._new_version(study, run, save)
-            self._client.set_registered_model_alias(MODEL_NAME, ALIAS, version)
+                version = self._new_version(study, run, save, about)
+            self._client.set_registered_model_alias(name, ALIAS, version)
         return str(version)
 
     def _new_version(
-        self, study: Study, run: TrackedRun, save: Callable[[Path, dict[str, str]], None]
+        self,
+        study: Study,
+        run: TrackedRun,
+        save: Callable[[Path, dict[str, str]], None],
+        about: str,
     ) -> str:
-        client = self._client
+        client, name = self._client, model_name(study.name)
         logged = client.create_logged_model(
-            study.experiment_id, MODEL_NAME, run.run_id, params=dict(run.params)
+            study.experiment_id, name, run.run_id, params=dict(run.params)
         )
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -154,25 +178,30 @@ class Registry:
         client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
         try:
             client.create_registered_model(
-                MODEL_NAME, description="The best Fashion-MNIST classifier of a study by fmnist"
+                name,
+                description="Classifiers of Fashion-MNIST. The version with the alias "
+                f"{ALIAS} is the best network of the study {study.name}.",
             )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         made = client.create_model_version(
-            MODEL_NAME,
+            name,
             logged.artifact_location,  # with `models:/...` MLflow would look in its default store
             run.run_id,
-            description=f"{run.name}, of {study.name}",
+            # MLflow's page shows tags of a version, but not the metrics and params of its run.
+            {key: f"{run.metrics[key]:.4f}" for key in _SHOWN if key in run.metrics}
+            | {key: run.params[key] for key in run.params if len(run.params[key]) < _LONG_VALUE},
+            description=about,
             model_id=logged.model_id,
         )
         return str(made.version)
 
-    def _bearer(self) -> Any:
+    def _bearer(self, name: str) -> Any:
         """MLflow's version that has the alias, if there is one."""
         with translated(self._uri):
             try:
-                return self._client.get_model_version_by_alias(MODEL_NAME, ALIAS)
+                return self._client.get_model_version_by_alias(name, ALIAS)
             except MlflowException as error:
                 if error.error_code in _MISSING:
                     return None
@@ -212,7 +241,7 @@ def _save(
         mlflow.pytorch.save_model(
             model,
             str(path),
-            mlflow_model=Model(artifact_path=MODEL_NAME, **ids),
+            mlflow_model=Model(artifact_path=_MODEL, **ids),
             signature=signature,
             input_example=images,
             pip_requirements=requirements,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from jinja2 import Environment, StrictUndefined
 
@@ -43,18 +44,21 @@ def read_text(path: Path) -> str | None:
         raise JournalError(f"{path}: cannot be read: {reason}") from None
 
 
-def write_journal(results: StudyResults, present: str | None, path: Path) -> str:
+def write_journal(
+    results: StudyResults, present: str | None, path: Path, figures: Path = Path("visualizations")
+) -> str:
     """The journal's text: a new one, or the present one with its blocks written anew.
 
-    The path is for messages only.
+    The path is for messages only. A new journal says that the study's pictures are in `figures`.
 
     Raises:
-        JournalError: When the present text's markers are damaged or missing.
+        JournalError: When the present text's markers are damaged or missing, or name another study.
     """
-    fresh = _render(results)
+    fresh = _render(results, figures)
     if present is None:
         return fresh
     try:
+        _check_study(present, results.study.name)
         return replace_blocks(present, read_blocks(fresh))
     except JournalError as error:
         raise JournalError(f"{path}: {error}") from None
@@ -68,7 +72,17 @@ def journal_diff(present: str, text: str, path: Path) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
-def _render(results: StudyResults) -> str:
+def _check_study(present: str, study: str) -> None:
+    """Refuse the journal of another study; journals of older versions do not name theirs."""
+    found = re.search(r"<!-- fmnist:study (.+) -->", present)
+    if found is not None and found[1] != quote(study):
+        raise JournalError(
+            f"it is the journal of the study {unquote(found[1])}, not of {study}; name another "
+            "file with --output, or that study with --study"
+        )
+
+
+def _render(results: StudyResults, figures: Path) -> str:
     sections = {
         sweep: Section(frames, results.sweeps)
         for sweep, frames in results.sweeps.items()
@@ -87,6 +101,8 @@ def _render(results: StudyResults) -> str:
         answers=answers,
         param=partial(_values, results),
         study=markdown_code(results.study.name),
+        study_marker=f"<!-- fmnist:study {quote(results.study.name)} -->",
+        figures=markdown_code(figures.as_posix()),
         total_runs=_total(results),
         started=_day(min(run.started for run in results.runs)),
         completed=_day(max(run.ended for run in results.runs)),
