@@ -134,8 +134,8 @@ def write_study(
                 continue
             written.add(run.fingerprint)
             run_id = tracker.start_run(
-                run.name,
-                sweeps=[sweep.id],
+                run.short_name,
+                sweeps={sweep.id: run.arm.label},
                 fingerprint=run.fingerprint,
                 params=run.config.params(),
                 tags={

@@ -45,7 +45,7 @@ def test_mlflow_ui_shows_the_runs_and_their_curves(tmp_path):
     with mlflow_server(tmp_path, command="ui") as address:
         shown = page(address + hint.partition("http://127.0.0.1:5000")[2], tmp_path / "profile")
     for arm in sweep.arms:
-        assert f"{arm.label} seed=0" in shown
+        assert f"exp1 {arm.short_label} #0" in shown
     for metric in ("val_accuracy", "train_loss", "final_val_accuracy"):
         assert metric in shown
     lines = re.findall(r'<path class="js-line" d="(M[^"]*)"', shown)

@@ -214,7 +214,7 @@ def test_what_is_left_out(fmnist_here, tmp_path, migrated):
     sweep = sweep_of(TWO, tmp_path)
     write_study([sweep], study.uri)
     config = sweep.arms[0].config
-    options: dict[str, Any] = {"sweeps": ["two"], "params": config.params()}
+    options: dict[str, Any] = {"sweeps": {"two": ""}, "params": config.params()}
     tracker = Tracker(study)
     failed = tracker.start_run("failed", fingerprint="f" * 16, tags={}, **options)
     tracker.end_run(failed, "FAILED", "why not")
@@ -246,7 +246,7 @@ def test_a_run_from_before_a_setting_was_added(fmnist_here, tmp_path, migrated):
     older = {key: text for key, text in config.params().items() if key != "precision"}
     tags, tracker = {"fmnist.data": DIGEST}, Tracker(study)
     mark = fingerprint(config, DIGEST)
-    run = tracker.start_run("older", fingerprint=mark, tags=tags, sweeps=["two"], params=older)
+    run = tracker.start_run("older", fingerprint=mark, tags=tags, sweeps={"two": ""}, params=older)
     tracker.finish_run(run, outcome_of(config, 0.75).metrics())
     done = fmnist_here("export", "file")
     assert (done.stdout, done.stderr) == ("file: 1 runs and 0 sweeps\n", "")

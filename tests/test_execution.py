@@ -129,8 +129,8 @@ def test_a_failed_arm_is_data(go, study, sweep_file):
     assert "1 of 2 runs are not finished: learning_rate=1e+30 seed=0" in blocked.reason
     assert statuses(study) == {
         "crossed": "FAILED",
-        "learning_rate=1e+30 seed=0": "FAILED",
-        "learning_rate=0.001 seed=0": "FINISHED",
+        "crossed 1e+30 #0": "FAILED",
+        "crossed 0.001 #0": "FINISHED",
     }
     # The next run tries the failed one again, and only that.
     assert [e.run.name for e in of(Started, go(bad))] == ["learning_rate=1e+30 seed=0"]
@@ -159,7 +159,7 @@ def test_the_last_runs_take_turns(go, study, sweep_file):
     assert len(of(Started, beside)) == 3
     assert not of(Resumed, beside)
     assert statuses(study) == dict.fromkeys(
-        ["s", *(f"dropout_rate={rate} seed=0" for rate in (0.0, 0.1, 0.2))], "FINISHED"
+        ["s", *(f"s {rate} #0" for rate in (0.0, 0.1, 0.2))], "FINISHED"
     )
     runs = [run.run_id for run in study.finished_runs().values()]
     epochs = study.curves(runs, ["val_accuracy"]).groupby("run_id")["epoch"].apply(list)
@@ -189,7 +189,7 @@ def test_a_worker_that_dies_fails_its_run_alone(study, tiny_data, sweep_file):
     assert failed.run.arm.name == "a"
     assert "ended by SIGKILL" in failed.reason
     assert [e.run.arm.name for e in of(Finished, events)] == ["b", "c"]
-    assert statuses(study)[failed.run.name] == "FAILED"
+    assert statuses(study)[failed.run.short_name] == "FAILED"
 
 
 @pytest.mark.slow
@@ -245,7 +245,7 @@ def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption
     assert rest.splitlines()[-1] == "interrupted; run the same command again to continue"
     assert "Traceback" not in rest
     study = Study.find(tracking_uri=f"sqlite:///{migrated}")
-    assert statuses(study) == {"s": "KILLED", "dropout_rate=0.0 seed=0": "KILLED"}
+    assert statuses(study) == {"s": "KILLED", "s 0.0 #0": "KILLED"}
 
 
 def server_of(pid):
@@ -310,7 +310,7 @@ def test_the_plan_after_a_sweep(go, study, sweep_file, tiny_data):
     digest = find(tiny_data).digest
     plan = plan_study(load_sweeps([crossed, depth, best], SETTINGS), study, digest)
     assert [row.action for row in plan.rows] == ["reuse"] * 4 + ["train", "reuse"]
-    assert plan.rows[5].source == "crossed: dropout_rate=0.0 use_batch_norm=True seed=0"
+    assert plan.rows[5].source == "crossed: crossed 0.0 BN #0"
     assert plan.seconds(2) > 0
     assert [sweep.id for sweep in plan.pending] == ["best"]
     go(depth)

@@ -510,7 +510,7 @@ def test_a_strange_study_keeps_to_its_folder(tmp_path, migrated, name):
     for store in (f"sqlite:///{migrated}", "file:./runs"):
         study = Study.open(name, store)
         tracker = Tracker(study)
-        run = tracker.start_run("r", sweeps=["s"], fingerprint="f", params={}, tags={})
+        run = tracker.start_run("r", sweeps={"s": ""}, fingerprint="f", params={}, tags={})
         tracker.log_files(run, "plots", [tmp_path / "f"])
         assert Study.find(name, store).name == name
     found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("plots/f")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_RUN
 from servers import mlflow_server
+from studies import six_experiments, write_study
 
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import EpochMetrics, RunOutcome
@@ -48,7 +49,7 @@ def client_of(study: Study):
 def write_run(study: Study, name: str = "dropout_rate=0.3 seed=0", fingerprint: str = "f") -> str:
     tracker = Tracker(study)
     run_id = tracker.start_run(
-        name, sweeps=["one"], fingerprint=fingerprint, params={"epochs": "1"}, tags={}
+        name, sweeps={"one": ""}, fingerprint=fingerprint, params={"epochs": "1"}, tags={}
     )
     tracker.log_epoch(run_id, EPOCH)
     tracker.finish_run(run_id, OUTCOME.metrics())
@@ -68,15 +69,15 @@ def test_a_model_is_registered_in_every_store(store, tmp_path):
     weights.write_bytes(pack_weights(classifier))
     study = Study.open("models", store)
     tracker = Tracker(study)
-    run_id = tracker.start_run("r", sweeps=["one"], fingerprint="m", params={"a": "1"}, tags={})
+    run_id = tracker.start_run("r", sweeps={"one": ""}, fingerprint="m", params={"a": "1"}, tags={})
     tracker.finish_run(run_id, OUTCOME.metrics(), weights)
     run = study.finished_run("m")
     registry = Registry(study.uri)
     images = np.random.default_rng(0).integers(0, 255, (3, 28, 28), np.uint8)
     answers = classify(classifier, images)
-    version = registry.register(study, run, classifier, images, answers)
-    assert registry.register(study, run, classifier, images, answers) == version
-    champion = Registry.existing(store).champion()
+    version = registry.register(study, run, classifier, images, answers, about="It is good.")
+    assert registry.register(study, run, classifier, images, answers, about="") == version
+    champion = Registry.existing(store).champion(study.name)
     assert (champion.version, champion.run.run_id) == (version, run_id)
     again = unpack_weights(champion.weights, architecture)
     np.testing.assert_allclose(classify(again, images), answers, atol=1e-6)
@@ -144,7 +145,7 @@ def test_only_finished_runs_are_reused(migrated):
     """A failed one has no result, and says why it failed."""
     study = Study.open("study", f"sqlite:///{migrated}")
     tracker = Tracker(study)
-    run_id = tracker.start_run("x", sweeps=["one"], fingerprint="f", params={}, tags={})
+    run_id = tracker.start_run("x", sweeps={"one": ""}, fingerprint="f", params={}, tags={})
     tracker.end_run(run_id, "FAILED", "the loss is not a finite number")
     assert study.finished_runs() == {}
     run = client_of(study).get_run(run_id)
@@ -167,7 +168,7 @@ def test_a_sweep_is_added_once(migrated):
     study = Study.open("study", f"sqlite:///{migrated}")
     write_run(study)
     for _ in range(2):
-        Tracker(study).add_sweeps(study.finished_runs()["f"], ["two", "one"])
+        Tracker(study).add_sweeps(study.finished_runs()["f"], {"two": "", "one": ""})
     assert study.finished_runs()["f"].sweeps == ("one", "two")
 
 
@@ -238,7 +239,10 @@ def test_where_to_look(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert Study.open("s").browse_hint().startswith(f"{folder}/mlflow ui   then open ")
     monkeypatch.setenv("PATH", str(folder))
-    page = "#/experiments/1/runs?compareRunsMode=CHART&workflowType=machine_learning"
+    page = (
+        "#/experiments/1/runs?compareRunsMode=CHART&viewStateShareKey=fmnist"
+        "&workflowType=machine_learning"
+    )
     assert Study.open("s").browse_hint() == f"mlflow ui   then open http://127.0.0.1:5000/{page}"
     other = Study.open("s", f"sqlite:///{tmp_path}/o.db").browse_hint()
     assert other.startswith(f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/o.db   then")
@@ -270,8 +274,8 @@ def test_fmnist_run_on_every_store(fmnist, fmnist_here, sweep_file, store):
     study = Study.find("fashion_mnist_cnn_tuning", store)
     runs = study.finished_runs()
     assert sorted(found.name for found in runs.values()) == [
-        "dropout_rate=0.0 seed=0",
-        "dropout_rate=0.5 seed=0",
+        "two 0.0 #0",
+        "two 0.5 #0",
     ]
     for found in runs.values():
         history = client_of(study).get_metric_history(found.run_id, "val_loss")
@@ -303,7 +307,7 @@ def test_a_bare_mlflow_ui_shows_the_study(fmnist_here, sweep_file, tmp_path):
         study = next(s for s in studies if s["name"] == "fashion_mnist_cnn_tuning")
         runs = ask("runs/search", {"experiment_ids": [study["experiment_id"]]})["runs"]
         assert {run["info"]["run_name"] for run in runs} == {
-            "two", "dropout_rate=0.0 seed=0", "dropout_rate=0.5 seed=0",
+            "two", "two 0.0 #0", "two 0.5 #0",
         }  # fmt: skip
 
 
@@ -316,3 +320,38 @@ def test_a_server_started_first_does_not_get_in_the_way(fmnist_here, sweep_file,
         "other", artifact_location="mlflow-artifacts:/1"
     )
     assert fmnist_here("run", sweep_file(TWO_ARMS), *TINY_RUN).returncode == 0
+
+
+@pytest.mark.usefixtures("migrated")
+def test_what_mlflows_page_shows_first(tmp_path):
+    """Short names, the data set, a tag a sweep to group by, and a view that the address names."""
+    sweep, other = (six_experiments()[place] for place in (1, 4))
+    write_study([sweep, other], f"sqlite:///{tmp_path}/mlflow.db")
+    study = Study.existing()
+    found = study.finished_runs().values()
+    assert {run.name for run in found} >= {"exp2 BN #0", "exp2 no BN #0", "exp5 0.3 no BN #0"}
+    client = client_of(study)
+    for run in found:
+        (used,) = client.get_run(run.run_id).inputs.dataset_inputs
+        assert used.dataset.digest == run.tags["fmnist.data"]
+        if run.name == "exp2 BN #0":
+            assert run.tags["sweep.exp2_batch_norm"] == "use_batch_norm=True"
+    tags = client.get_experiment(study.experiment_id).tags
+    (view,) = (value for key, value in tags.items() if key == "mlflow.sharedViewState.fmnist")
+    assert len(view) < 5000  # what MLflow keeps
+    assert json.loads(view).items() >= json.loads(json.loads(view)["state"]).items()
+    assert "viewStateShareKey=fmnist&" in study.browse_hint()
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_study_of_an_older_version_gets_the_view():
+    """When it is next opened to write; a view that a person changed stays."""
+    study = Study.open("s")
+    client = client_of(study)
+    key = "mlflow.sharedViewState.fmnist"
+    client.delete_experiment_tag(study.experiment_id, key)
+    Study.open("s")
+    assert key in client.get_experiment(study.experiment_id).tags
+    client.set_experiment_tag(study.experiment_id, key, "mine")
+    Study.open("s")
+    assert client.get_experiment(study.experiment_id).tags[key] == "mine"

@@ -73,13 +73,13 @@ class Ledger:
         """Close a sweep's own run."""
         self._tracker.end_run(self._sweeps.pop(sweep.id), status)
 
-    def share(self, found: FinishedRun, users: Sequence[str]) -> None:
+    def share(self, found: FinishedRun, users: Mapping[str, str]) -> None:
         """Record that sweeps use a finished run, and delete its checkpoint."""
         self._tracker.add_sweeps(found, users)
         self._drop_checkpoint(found.run_id)
 
     def claim(
-        self, run: PlannedRun, users: Sequence[str], environment: Environment
+        self, run: PlannedRun, users: Mapping[str, str], environment: Environment
     ) -> TrackedRun | bool:
         """Try to make a run this command's own.
 
@@ -166,9 +166,9 @@ class Ledger:
                     self._tracker.end_run(run.run_id, "KILLED", reason)
         self._locks.close(unfinished=store_failed)
 
-    def _new(self, run: PlannedRun, users: Sequence[str], tags: Mapping[str, str]) -> ActiveRun:
+    def _new(self, run: PlannedRun, users: Mapping[str, str], tags: Mapping[str, str]) -> ActiveRun:
         run_id = self._tracker.start_run(
-            run.name,
+            run.short_name,
             sweeps=users,
             fingerprint=run.fingerprint,
             params=run.config.params(),
@@ -177,10 +177,11 @@ class Ledger:
         return ActiveRun(run_id)
 
     def _taken_up(
-        self, broken: UnfinishedRun, users: Sequence[str], tags: Mapping[str, str]
+        self, broken: UnfinishedRun, users: Mapping[str, str], tags: Mapping[str, str]
     ) -> ActiveRun:
         sweeps = ", ".join(dict.fromkeys([*broken.sweeps, *users]))
-        logged = self._tracker.take_up(broken.run_id, {**tags, records.SWEEPS: sweeps})
+        own = {records.SWEEPS: sweeps, **records.sweep_tags(users)}
+        logged = self._tracker.take_up(broken.run_id, {**tags, **own})
         return ActiveRun(broken.run_id, logged)
 
     def _can_go_on(self, run: UnfinishedRun, tags: Mapping[str, str]) -> bool:

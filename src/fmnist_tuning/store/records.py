@@ -162,6 +162,11 @@ def sweeps_of(tags: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(filter(None, tags.get(SWEEPS, "").split(", ")))
 
 
+def sweep_tags(sweeps: Mapping[str, str]) -> dict[str, str]:
+    """A tag for each sweep of a run, by which MLflow's page can group runs: its arm there."""
+    return {f"sweep.{sweep}": arm for sweep, arm in sweeps.items() if arm}
+
+
 def _place(metric: str) -> tuple[int, str]:
     known = METRIC_NAMES.index(metric) if metric in METRIC_NAMES else len(METRIC_NAMES)
     return known, metric

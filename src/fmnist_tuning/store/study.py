@@ -22,12 +22,16 @@ from mlflow.exceptions import MlflowException
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.store import records, uris
+from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
 from fmnist_tuning.store.uris import public, resolve, translated
 from fmnist_tuning.sweeps.sweep import Sweep
 
 # MLflow can show an experiment in two ways; this one has the curves of trainings.
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
+
+# A sweep's own run has no curves.
+_TRAININGS: Final = f"tags.`{records.KIND}` = 'run'"
 
 _PAGE: Final = 1_000  # some servers return no more in one answer
 _HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
@@ -58,7 +62,11 @@ class Study:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    client.create_experiment(name, uris.artifact_location(uri, name), _STUDY_TAGS)
+                    location, tags = (
+                        uris.artifact_location(uri, name),
+                        {**_STUDY_TAGS, VIEW: view(_TRAININGS)},
+                    )
+                    client.create_experiment(name, location, tags)
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
@@ -69,6 +77,9 @@ class Study:
                 f"experiments restore --experiment-id {experiment.experiment_id}`, or choose "
                 "another name with --experiment"
             )
+        if VIEW not in experiment.tags:  # made by an older version
+            with translated(uri):
+                client.set_experiment_tag(experiment.experiment_id, VIEW, view(_TRAININGS))
         return cls(client, uri, name, experiment.experiment_id)
 
     @classmethod
@@ -105,7 +116,7 @@ class Study:
         """The command or the address that shows this study in a browser."""
         page = (
             f"#/experiments/{self.experiment_id}/runs"
-            "?compareRunsMode=CHART&workflowType=machine_learning"
+            f"?compareRunsMode=CHART&viewStateShareKey={SHARE_KEY}&workflowType=machine_learning"
         )
         if self.uri.startswith(("http://", "https://")):
             return f"open {self.place.rstrip('/')}/{page}"

@@ -16,6 +16,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.store import records
+from fmnist_tuning.store.page import dataset
 from fmnist_tuning.store.records import EndStatus
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import translated
@@ -69,17 +70,20 @@ class Tracker:
         self,
         name: str,
         *,
-        sweeps: Sequence[str],
+        sweeps: Mapping[str, str],
         fingerprint: str,
         params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Create the MLflow run of one training; returns its id."""
+        """Create the MLflow run of one training; returns its id.
+
+        `sweeps` has the run's arm in each sweep that uses it, by the sweep's id.
+        """
         joined = ", ".join(sweeps)
         own = {records.KIND: "run", records.FINGERPRINT: fingerprint, records.SWEEPS: joined}
         with translated(self._study.uri):
-            run_id = self._create(name, {**own, **tags})
-            self._log_params(run_id, params)
+            run_id = self._create(name, {**own, **records.sweep_tags(sweeps), **tags})
+            self._log_inputs(run_id, params, tags)
         return run_id
 
     def take_up(self, run_id: str, tags: Mapping[str, str]) -> set[int]:
@@ -126,15 +130,16 @@ class Tracker:
         with translated(self._study.uri):
             self._client.set_tag(run_id, records.HEARTBEAT, f"{time.time():.0f}")
 
-    def add_sweeps(self, run: FinishedRun, sweeps: Sequence[str]) -> None:
-        """Add sweeps to the tag that lists the sweeps of a finished run."""
+    def add_sweeps(self, run: FinishedRun, sweeps: Mapping[str, str]) -> None:
+        """Note in a finished run's tags that sweeps use it, and as which of their arms."""
         if set(sweeps) <= set(run.sweeps):
             return
         with translated(self._study.uri):
             # Another command may have added its sweeps since `run` was read.
             tags = self._client.get_run(run.run_id).data.tags
             joined = dict.fromkeys([*records.sweeps_of(tags), *sweeps])
-            self._client.set_tag(run.run_id, records.SWEEPS, ", ".join(joined))
+            noted = {**records.sweep_tags(sweeps), records.SWEEPS: ", ".join(joined)}
+            self._client.log_batch(run.run_id, tags=_run_tags(noted))
 
     def log_files(self, run_id: str, folder: str | None, files: Sequence[Path]) -> None:
         """Store files as artefacts of a run, in a folder if one is given."""
@@ -161,7 +166,7 @@ class Tracker:
         """Write a finished training completely or not at all; times are in ms since 1970."""
         values = iter(history)
         with self._import("run", name, tags, (started, ended), "FINISHED") as run_id:
-            self._log_params(run_id, params)
+            self._log_inputs(run_id, params, tags)
             while chunk := list(islice(values, _METRICS_A_CALL)):
                 self._client.log_batch(run_id, metrics=[Metric(*value) for value in chunk])
 
@@ -206,8 +211,10 @@ class Tracker:
                 run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()]
             )
 
-    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+    def _log_inputs(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
+        if digest := tags.get(records.DATA):
+            self._client.log_inputs(run_id, datasets=[dataset(digest)])
 
     def _log_definition(self, run_id: str, sweep: Sweep) -> None:
         with tempfile.TemporaryDirectory() as folder:

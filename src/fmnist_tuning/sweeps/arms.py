@@ -1,5 +1,6 @@
 """An arm of a sweep: one combination of the swept values."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class Arm:
         values = " ".join(f"{key}={format_value(value)}" for key, value in self.overrides.items())
         return f"{self.name}: {values}" if self.name else values
 
+    @property
+    def short_label(self) -> str:
+        """Its name or values alone: `0.3`, `no BN`, `A`."""
+        return self.name or " ".join(itertools.starmap(_short_value, self.overrides.items()))
+
     def matches(self, selector: Mapping[str, Any]) -> bool:
         """Whether this arm has the settings (or `name`) of `selector`; a list allows several."""
         for key, wanted in selector.items():
@@ -47,6 +53,14 @@ class Arm:
             if own != wanted and not (isinstance(wanted, list) and own in wanted):
                 return False
         return True
+
+
+def _short_value(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        words = key.removeprefix("use_").split("_")
+        what = "".join(word[0].upper() for word in words) if len(words) > 1 else words[0]
+        return what if value else f"no {what}"
+    return format_value(value).strip("[]")
 
 
 def without_labels(arm: Settings) -> Settings:

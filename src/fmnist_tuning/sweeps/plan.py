@@ -18,7 +18,7 @@ class PlanRow:
 
     run: PlannedRun
     action: Literal["train", "reuse", "share"]  # reuse a stored run, share that of an earlier row
-    users: tuple[str, ...]  # ids of the plan's sweeps that use a run with this fingerprint
+    users: Mapping[str, str]  # its arm in each of the plan's sweeps that use it, by the sweep's id
     source: str | None = None  # for `reuse` and `share`, the run that is used, for people
     found: FinishedRun | None = None  # for `reuse`, that run
     seconds: float | None = None  # for `train`, the expected time; None without earlier runs
@@ -122,14 +122,14 @@ def make_plan(
 def _rows(
     runs: Sequence[PlannedRun], finished: Mapping[str, FinishedRun], *, force: bool
 ) -> list[PlanRow]:
-    users: dict[str, dict[str, None]] = {}
+    users: dict[str, dict[str, str]] = {}
     for run in runs:
-        users.setdefault(run.fingerprint, {})[run.sweep] = None
+        users.setdefault(run.fingerprint, {})[run.sweep] = run.arm.label
     history = _history(finished)
     rows: list[PlanRow] = []
     trained: dict[str, PlannedRun] = {}
     for run in runs:
-        using = tuple(users[run.fingerprint])
+        using = users[run.fingerprint]
         earlier = None if force else finished.get(run.fingerprint)
         if earlier is not None:
             source = f"{earlier.sweeps[0]}: {earlier.name}" if earlier.sweeps else earlier.name

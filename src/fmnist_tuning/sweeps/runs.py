@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -37,8 +38,15 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """`dropout_rate=0.3 seed=0`, the run's name in MLflow."""
+        """`dropout_rate=0.3 seed=0`."""
         return f"{self.arm.label} seed={self.config.seed}"
+
+    @property
+    def short_name(self) -> str:
+        """`exp1 0.3 #0`, the run's name in MLflow, whose page shows about 25 characters of it."""
+        numbered = re.match(r"[a-z]+\d+(?=_)", self.sweep)
+        sweep = numbered[0] if numbered else self.sweep
+        return f"{sweep} {self.arm.short_label} #{self.config.seed}"
 
 
 def runs_of(sweep: Sweep, data_digest: str) -> list[PlannedRun]:

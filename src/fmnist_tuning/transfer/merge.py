@@ -14,6 +14,7 @@ from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
 from fmnist_tuning.sweeps.problems import problems_of
+from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 from fmnist_tuning.text import shown
@@ -89,11 +90,12 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     tracker.clear_imports()
     # Runs come first: a sweep without its runs would look unfinished.
     runs = [entry for entry in entries if isinstance(entry, RunEntry)]
+    planned = _planned(theirs)
     for run in runs:
         if own := finished.get(run.fingerprint):
-            tracker.add_sweeps(own, run.sweeps)
+            tracker.add_sweeps(own, _arms(run, planned))
         else:
-            _write_run(tracker, run)
+            _write_run(tracker, run, planned)
     added = [entry for entry in theirs if entry.definition.id not in present]
     for sweep in added:
         tags = {**sweep.tags, records.DATA: sweep.data}
@@ -176,16 +178,34 @@ def _common(tracked: TrackedRun | TrackedSweep) -> dict[str, Any]:
     }
 
 
-def _write_run(tracker: Tracker, run: RunEntry) -> None:
+def _planned(sweeps: Sequence[SweepEntry]) -> dict[tuple[str, str], PlannedRun]:
+    """The runs of the file's sweeps, by the sweep's id and the fingerprint."""
+    runs = (run for entry in sweeps for run in runs_of(entry.definition, entry.data))
+    return {(run.sweep, run.fingerprint): run for run in runs}
+
+
+def _arms(run: RunEntry, planned: Mapping[tuple[str, str], PlannedRun]) -> dict[str, str]:
+    """The run's arm in each of its sweeps; empty where the sweep no longer has it."""
+    found = {sweep: planned.get((sweep, run.fingerprint)) for sweep in run.sweeps}
+    return {sweep: own.arm.label if own else "" for sweep, own in found.items()}
+
+
+def _write_run(
+    tracker: Tracker, run: RunEntry, planned: Mapping[tuple[str, str], PlannedRun]
+) -> None:
     own = {records.FINGERPRINT: run.fingerprint, records.SWEEPS: ", ".join(run.sweeps)}
-    tags, params = {**run.tags, **own, records.DATA: run.data}, run.config.params()
+    tags = {**run.tags, **own, **records.sweep_tags(_arms(run, planned)), records.DATA: run.data}
+    params = run.config.params()
     history = (
         (metric, value, logged.at, logged.step)
         for logged in run.history
         for metric, value in logged.values.items()  # noqa: PD011  no frame
     )
     times = {"started": run.started, "ended": run.ended}
-    tracker.import_run(run.name, tags=tags, params=params, history=history, **times)
+    first = planned.get((run.sweeps[0], run.fingerprint)) if run.sweeps else None
+    # The first edition named runs by their whole labels.
+    name = first.short_name if first and first.name == run.name else run.name
+    tracker.import_run(name, tags=tags, params=params, history=history, **times)
 
 
 def _redefined(
