@@ -209,7 +209,7 @@ def test_a_deleted_study_is_not_written_to(migrated):
     """MLflow would refuse each run with a riddle."""
     study = Study.open("study", f"sqlite:///{migrated}")
     client_of(study).delete_experiment(study.experiment_id)
-    with pytest.raises(TrackingError, match=r"was deleted .* `mlflow experiments restore"):
+    with pytest.raises(TrackingError, match=r"was deleted .* mlflow experiments restore"):
         Study.open("study", study.uri)
 
 

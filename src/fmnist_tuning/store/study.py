@@ -33,6 +33,7 @@ _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 # A sweep's own run has no curves.
 _TRAININGS: Final = f"tags.`{records.KIND}` = 'run'"
 
+_NAMED: Final = 20
 _PAGE: Final = 1_000  # some servers return no more in one answer
 _HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
 _HISTORY_VALUES: Final = 10_000_000
@@ -71,12 +72,7 @@ class Study:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
                 experiment = client.get_experiment_by_name(name)
-        if experiment.lifecycle_stage != "active":
-            raise TrackingError(
-                f"the study {name} was deleted in {public(uri)}; bring it back with `mlflow "
-                f"experiments restore --experiment-id {experiment.experiment_id}`, or choose "
-                "another name with --experiment"
-            )
+        _check_active(experiment, uri)
         if VIEW not in experiment.tags:  # made by an older version
             with translated(uri):
                 client.set_experiment_tag(experiment.experiment_id, VIEW, view(_TRAININGS))
@@ -92,8 +88,9 @@ class Study:
         with translated(uri):
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(name)
-        if experiment is None or experiment.lifecycle_stage != "active":
+        if experiment is None:
             return None
+        _check_active(experiment, uri)
         return cls(client, uri, name, experiment.experiment_id)
 
     @classmethod
@@ -101,11 +98,23 @@ class Study:
         """Open a study that must exist."""
         study = cls.find(name, tracking_uri)
         if study is None:
+            others = cls._names(tracking_uri)
+            there = f"it has {', '.join(others)}" if others else "it has none"
             raise TrackingError(
-                f"there is no study {name} in {public(resolve(tracking_uri))}; `fmnist run` makes "
-                "one, and --experiment and --tracking-uri name others"
+                f"there is no study {name} in {public(resolve(tracking_uri))} ({there}); `fmnist "
+                "run` makes one, --study names another, and --tracking-uri another store"
             )
         return study
+
+    @staticmethod
+    def _names(tracking_uri: str | None) -> list[str]:
+        """The studies of a store, the newest first."""
+        uri = uris.existing(tracking_uri)
+        if uri is None:
+            return []
+        with translated(uri):
+            found = MlflowClient(tracking_uri=uri).search_experiments(max_results=_NAMED)
+        return [experiment.name for experiment in found if experiment.name != "Default"]
 
     @property
     def place(self) -> str:
@@ -228,6 +237,16 @@ class Study:
                 answers = pool.map(lambda id_: self.client.get_metric_history(id_, metric), run_ids)
                 found = [(id_, m) for id_, ms in zip(run_ids, answers, strict=True) for m in ms]
         return [(run_id, m.step, metric, m.value, m.timestamp) for run_id, m in found]
+
+
+def _check_active(experiment: Any, uri: str) -> None:
+    if experiment.lifecycle_stage != "active":
+        store = shlex.quote(public(uri))
+        raise TrackingError(
+            f"the study {experiment.name} was deleted in {public(uri)}; bring it back with "
+            f"`MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id "
+            f"{experiment.experiment_id}`, or choose another name with --study"
+        )
 
 
 def _with(fingerprint: str) -> str:

@@ -4,15 +4,16 @@ import logging
 import os
 import re
 import sqlite3
+import tempfile
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 # People see our messages, not MLflow's start-up log and its warning about the file store (which
 # MLflow refuses from 3.13 on unless this is set). Its usage reports stay off.
@@ -26,6 +27,11 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
 }.items():
     os.environ.setdefault(_name, _value)
+try:
+    Path.home()
+except RuntimeError:
+    # A container's user without an account has no home; MLflow's import needs one.
+    os.environ["HOME"] = tempfile.gettempdir()
 warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|google|pydantic)\b.*")
 
 import mlflow  # noqa: E402  reads these variables on import
@@ -41,6 +47,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
+from fmnist_tuning.store import sqlite  # noqa: E402
 
 # ImportError means that a database's driver is not installed; UnicodeError, that the store cannot
 # hold a text.
@@ -51,6 +58,8 @@ _FAILURES: Final = (
 _SERVER_TIMEOUT_SECONDS: Final = 10
 _SCHEMES: Final = r"file|https?|databricks(-uc)?|uc|(sqlite|postgresql|mysql|mssql)([+]\w+)?"
 _MAX_NAME: Final = 200
+_LOCK_SECONDS: Final = 20.0  # how long a locked database is waited for, unless its URI says it
+_DATABASES: Final = (".db", ".sqlite", ".sqlite3")
 
 
 def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
@@ -64,7 +73,7 @@ def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
     if tracking_uri is None:
         kept = os.environ.pop("MLFLOW_TRACKING_URI", None)
         try:
-            tracking_uri = mlflow.get_tracking_uri()
+            tracking_uri = _default()
         finally:
             if kept is not None:
                 os.environ["MLFLOW_TRACKING_URI"] = kept
@@ -73,10 +82,18 @@ def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
     if place is None:
         return tracking_uri
     # MLflow caches stores by URI, so a relative path would stay the same in another directory.
+    place = user_path(place).absolute()
     if is_file_store(tracking_uri):
-        return place.absolute().as_uri()
+        _check_folder(tracking_uri, place)
+        return place.as_uri()
+    if found := re.search(r"[?]|%[0-9A-Fa-f]{2}", str(place)):
+        raise TrackingError(
+            f"{place.parent}: found {found[0]} in the folder's name, which means something else in "
+            "the address of a database; rename the folder, or name another store with "
+            "--tracking-uri"
+        )
     _, mark, options = tracking_uri.partition("?")
-    return f"sqlite:///{place.absolute()}{mark}{options}"
+    return f"sqlite:///{place}{mark}{options}"
 
 
 def existing(tracking_uri: str | None) -> str | None:
@@ -126,7 +143,8 @@ def artifact_location(uri: str, name: str) -> str | None:
 
 def public(text: str) -> str:
     """A text without the passwords of the addresses in it, to be shown."""
-    # A password may hold any sign but a space, so it ends at the last @.
+    # A password may hold any sign but a space, so it ends at the last @. A token may stand alone.
+    text = re.sub(r"(https?://)[^/\s:@]+@", r"\1***@", text)
     text = re.sub(r"(://[^/\s:]*):\S*@", r"\1:***@", text)
     return re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
 
@@ -141,8 +159,54 @@ def check_name(name: str) -> None:
         )
 
 
+def user_path(path: Path) -> Path:
+    """A path in which a leading `~` is the user's home, as in a shell."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is no such user
+        return path
+
+
+def _default() -> str:
+    """MLflow's own default; it encodes the path of a database, and does not decode it again."""
+    uri = str(mlflow.get_tracking_uri())
+    if not uri.startswith("sqlite:"):
+        return uri
+    # Relative, so that nothing in the name of the current folder counts as a part of the URI.
+    return f"sqlite:///{Path(unquote(uri)).name}"
+
+
+def _check_folder(uri: str, place: Path) -> None:
+    """Refuse what was meant for a database and would become a folder."""
+    there = False
+    with suppress(OSError):  # the name is too long for a file
+        there = place.is_file()
+    if there or place.suffix in _DATABASES:
+        name = uri.removeprefix("file:")
+        raise TrackingError(
+            f"--tracking-uri (or MLFLOW_TRACKING_URI): found {uri!r}, which names a folder of "
+            f"runs; a database is sqlite:///{name}"
+        )
+
+
+def _meant(uri: str) -> str | None:
+    """The address that was meant, if a scheme or its slashes were left out."""
+    if uri[:1] in {'"', "'"}:
+        return uri.strip("\"'")
+    if found := re.fullmatch(r"(https?):/*([^/].*)", uri):
+        return None if uri.startswith(f"{found[1]}://") else f"{found[1]}://{found[2]}"
+    if re.fullmatch(r"(//)?(\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]{1,5}(/.*)?", uri):
+        return f"http://{uri.removeprefix('//')}"
+    return None
+
+
 def _check_uri(uri: str) -> None:
     """Refuse wrong URIs here, because MLflow would take them for the name of a folder."""
+    if meant := _meant(uri):
+        raise TrackingError(
+            f"--tracking-uri (or MLFLOW_TRACKING_URI): found {ascii(public(uri))[:200]}; did you "
+            f"mean {public(meant)[:200]}?"
+        )
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)
     known = scheme is None or re.fullmatch(_SCHEMES, scheme[1])
     in_memory = uri.startswith("sqlite:") and not re.match(r"sqlite:///[^:?]", uri)
@@ -165,8 +229,8 @@ def check_reachable(uri: str) -> None:
                 f"the tracking store {public(uri)}: the folder {folder} does not exist; make it, "
                 "or name another store with --tracking-uri"
             )
-        with closing(sqlite3.connect(place)) as database:
-            database.execute("PRAGMA schema_version")
+        waits = parse_qs(uri.partition("?")[2]).get("timeout", [""])[-1]
+        sqlite.prepare(place, float(waits) if waits.isdecimal() else _LOCK_SECONDS)
     if not uri.startswith(("http://", "https://")):
         return
     try:

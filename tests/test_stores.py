@@ -1,0 +1,229 @@
+"""Stores on this machine: made and migrated whole or not at all, under whatever name."""
+
+import gzip
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY_RUN
+
+from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.store import uris
+from fmnist_tuning.store.study import Study
+
+# A study of six runs, as MLflow 3.8.1 stored it.
+OLD_STORE = ROOT / "tests/mlflow_3_8_1.sql.gz"
+KILLS = int(os.environ.get("FMNIST_TEST_KILLS", "2"))
+KILLED_WITHIN_SECONDS = 10 if KILLS > 10 else 5
+
+
+def old_store(place: Path) -> None:
+    with closing(sqlite3.connect(place)) as database:
+        database.executescript(gzip.decompress(OLD_STORE.read_bytes()).decode())
+
+
+def rows(place: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(place)) as database:
+        return database.execute(query).fetchall()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["fresh", "of MLflow 3.8.1"])
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_a_command_that_is_killed_as_it_opens_a_store(tmp_path, original, store, kill):
+    """Wherever the kill comes, the next command goes on, and an old store's runs are there."""
+    if store != "fresh":
+        old_store(tmp_path / "mlflow.db")
+    command = [sys.executable, "-m", "fmnist_tuning", "import", original, "--study", "s"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    time.sleep((kill + 0.5) * KILLED_WITHIN_SECONDS / KILLS)
+    os.killpg(process.pid, 9)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path / "mlflow.db", "SELECT count(*) FROM runs WHERE experiment_id = 1")
+    if store != "fresh":
+        assert found == [(7,)]  # and the sweep's own run
+
+
+def test_an_old_store_is_migrated_on_a_copy(tmp_path, fmnist_here):
+    """Its runs are read, and nothing else stays in the folder."""
+    old_store(tmp_path / "mlflow.db")
+    done = fmnist_here("results", "--csv")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_migration_that_fails_leaves_the_old_store(tmp_path, monkeypatch):
+    """To the byte."""
+    from fmnist_tuning.store import sqlite
+
+    old_store(tmp_path / "mlflow.db")
+    before = (tmp_path / "mlflow.db").read_bytes()
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise sqlite3.OperationalError("disk full")
+
+    monkeypatch.setattr(sqlite, "_open", fail)
+    with pytest.raises(TrackingError, match="disk full"):
+        Study.existing()
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_what_a_killed_mlflow_left_half_made(tmp_path, blank_store):
+    """It holds nothing, and is kept aside."""
+    shutil.copy(blank_store, "mlflow.db")
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        database.commit()
+    assert Study.open("s").experiment_id
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.unfinished"]
+
+
+def test_a_damaged_store_that_holds_runs_is_not_touched(tmp_path):
+    """MLflow's error is told; a person decides."""
+    old_store(tmp_path / "mlflow.db")
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        database.commit()
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(TrackingError, match=r"the tracking store .* failed"):
+        Study.existing()
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["100% real", "José's runs #2"])
+def test_a_folder_of_any_name(tmp_path, call_in, blank_store, name):
+    """Every command works there, and the store is the one that a bare `mlflow ui` shows."""
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(blank_store, folder / "mlflow.db")
+    (folder / "one.yaml").write_text("sweep: one\ntitle: One\ngrid: {dropout_rate: [0.2]}\n")
+    call_in(folder, "run", "one.yaml", *TINY_RUN)
+    for command in ("plot", "journal", "champion", "results", "predict 0", "export s.jsonl.gz"):
+        call_in(folder, *command.split())
+    call_in(folder, "import", "s.jsonl.gz", "--study", "again")
+    there = {path.name for path in folder.iterdir()}
+    assert there == {
+        *(".fmnist", "JOURNAL.md", "mlflow.db", "mlruns", "one.yaml", "s.jsonl.gz"),
+        "visualizations",
+    }
+    assert list((folder / "mlruns").rglob("weights.pt"))
+
+
+@pytest.mark.parametrize(("name", "found"), [("what?", "?"), ("my%20runs", "%20")])
+def test_a_folder_that_no_address_can_name(tmp_path, monkeypatch, name, found):
+    """Another file would be made."""
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(TrackingError) as caught:
+        uris.resolve(None)
+    assert f"{name}: found {found} in the folder's name" in str(caught.value)
+
+
+MEANT = {
+    "127.0.0.1:5000": "did you mean http://127.0.0.1:5000?",
+    "[::1]:5000/": "did you mean http://[::1]:5000/?",
+    "localhost:5000": "did you mean http://localhost:5000?",
+    "//host:80/ml": "did you mean http://host:80/ml?",
+    "http:/host": "did you mean http://host?",
+    "https:host": "did you mean https://host?",
+    "'http://host'": "did you mean http://host?",
+    '"sqlite:///a.db"': "did you mean sqlite:///a.db?",
+    "mlflow.db": "a database is sqlite:///mlflow.db",
+    "file:runs.sqlite": "a database is sqlite:///runs.sqlite",
+    "~/a.db": "a database is sqlite:///~/a.db",
+}
+
+
+@pytest.mark.parametrize("uri", MEANT)
+@pytest.mark.parametrize("place", ["option", "environment"])
+def test_no_name_of_a_server_or_database_becomes_a_folder(tmp_path, monkeypatch, uri, place):
+    """The message says what was meant; nothing is made."""
+    option = uri if place == "option" else None
+    if option is None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError) as caught:
+        Study.open("s", option)
+    assert str(caught.value).endswith(MEANT[uri])
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path):
+    """Whatever its name."""
+    (tmp_path / "store").write_text("x")
+    with pytest.raises(TrackingError, match="a database is sqlite:///store"):
+        uris.resolve("store")
+
+
+@pytest.mark.parametrize("uri", ["~/runs", "file:~/runs", "sqlite:///~/runs.db"])
+def test_the_home_folder(tmp_path, monkeypatch, uri):
+    """`~` means the same as in a shell, which does not expand it inside an option."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = uris.local_path(uris.resolve(uri))
+    assert found is not None
+    assert found.parent == tmp_path
+
+
+def test_a_token_is_not_shown():
+    """It may stand where a name and a password usually are."""
+    assert uris.public("https://s3cret@host/x") == "https://***@host/x"
+    assert uris.public("postgresql://ada@host/x") == "postgresql://ada@host/x"
+
+
+def test_how_long_a_locked_database_is_waited_for(blank_store):
+    """As its address says."""
+    shutil.copy(blank_store, "mlflow.db")
+    with closing(sqlite3.connect("mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        start = time.monotonic()
+        with pytest.raises(TrackingError, match="locked"):
+            Study.open("s", "sqlite:///mlflow.db?timeout=1")
+        assert time.monotonic() - start < 15
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_deleted_study(fmnist_here):
+    """Reading and writing commands say the same, with the command that brings it back."""
+    study = Study.open()
+    study.client.delete_experiment(study.experiment_id)
+    restore = f"`MLFLOW_TRACKING_URI={study.uri} mlflow experiments restore --experiment-id 1`"
+    for command in ("results", "export x.jsonl.gz", "journal"):
+        done = fmnist_here(*command.split())
+        assert done.returncode == 2
+        assert restore in done.stderr
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_study_that_is_not_there(fmnist_here):
+    """Those that are there are named."""
+    Study.open("trial")
+    assert "(it has trial)" in fmnist_here("results").stderr
+
+
+@pytest.mark.slow
+def test_a_user_without_home_or_account():
+    """As in a container with an arbitrary user: MLflow's import would fail."""
+    code = """
+import os, pwd, sys
+os.environ.pop("HOME")
+def unknown(uid): raise KeyError(uid)
+pwd.getpwuid = unknown
+sys.argv = ["fmnist", "results"]
+from fmnist_tuning.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no study" in done.stderr
+    assert "Traceback" not in done.stderr
