@@ -452,7 +452,7 @@ def test_what_is_no_store_in_the_environment(monkeypatch):
 CLOSED = {
     "sqlite:////nowhere/x.db": "folder /nowhere",
     "sqlite:////proc/x.db": "its folder cannot be written",
-    "sqlite:////tmp": "its folder cannot be written",
+    "sqlite:////tmp": "unable to open database file",
     "sqlite:////etc/passwd": "file is not a database",
     "/proc/x": "[Errno 2] No such file or directory: '/proc/x'",
     "/dev/null": "[Errno 20] Not a directory: '/dev/null/.trash'",
