@@ -182,7 +182,7 @@ def fmnist(tmp_path, tiny_data) -> Callable[..., subprocess.CompletedProcess[str
             cwd=options.pop("cwd", tmp_path),
             env=environment,
             capture_output=True,
-            text=True,
+            text=options.pop("text", True),
             timeout=120,
             check=False,
             **options,

@@ -328,3 +328,25 @@ def test_make_study(original, tmp_path):
     none = subprocess.run([*make, "STUDY=none.gz"], capture_output=True, text=True, check=False)
     assert none.returncode != 0
     assert "none.gz is not here" in none.stderr
+
+
+@pytest.mark.parametrize("name", ["study.jsonl", "unpacked.jsonl.gz"])
+def test_a_file_that_a_browser_has_unpacked(fmnist_here, original, tmp_path, name):
+    """Plain lines are read under either name, and `export` writes them into a `.jsonl`."""
+    plain = gzip.decompress(original.read_bytes())
+    (tmp_path / name).write_bytes(plain)
+    done = fmnist_here("import", name, "--study", "plain")
+    assert done.returncode == 0, done.stderr
+    assert fmnist_here("export", "again.jsonl", "--study", "plain").returncode == 0
+    assert (tmp_path / "again.jsonl").read_bytes() == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_export_to_stdout(fmnist, study_of_six, name):
+    """The file alone, for a pipe; what people read goes to stderr."""
+    assert study_of_six.exists()
+    done = fmnist("export", name, text=False)
+    assert done.returncode == 0, done.stderr
+    assert len(gzip.decompress(done.stdout).splitlines()) == 33
+    assert done.stderr.endswith(b"26 runs and 6 sweeps\n")

@@ -84,6 +84,37 @@ def test_files_are_written_under_the_users_own_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "new/file").stat().st_mode) == 0o604
 
 
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path):
+    """A link to a file, and one to nothing yet."""
+    for target in ("there", "new"):
+        (tmp_path / "there").write_bytes(b"old")
+        (tmp_path / f"to_{target}").symlink_to(target)
+        write_whole(tmp_path / f"to_{target}", b"x")
+        assert (tmp_path / f"to_{target}").is_symlink()
+        assert (tmp_path / target).read_bytes() == b"x"
+
+
+def test_what_is_no_ordinary_file_is_written_into(tmp_path):
+    """A pipe stays a pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", b"x")
+    assert os.read(reader, 9) == b"x"
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_file_system_without_permissions(tmp_path, monkeypatch):
+    """A file is written all the same."""
+
+    def refuse(_: int, __: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    write_whole(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     """What was there is still there, and nothing beside it."""
     for path, reason in (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY_RUN
 
-from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.errors import FmnistError, TrackingError
 from fmnist_tuning.store import uris
 from fmnist_tuning.store.study import Study
 
@@ -227,3 +227,72 @@ main()
     assert done.returncode == 2
     assert "there is no study" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_project_that_was_moved(tmp_path, call_in, fmnist, blank_store):
+    """Networks and models are found beside the store, and new files go there."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    shutil.copy(blank_store, old / "mlflow.db")
+    (old / "one.yaml").write_text("sweep: one\ntitle: One\ngrid: {dropout_rate: [0.2]}\n")
+    call_in(old, "run", "one.yaml", *TINY_RUN)
+    call_in(old, "champion")
+    old.rename(new)
+    for command in ("predict 0", "champion", "run one.yaml --seeds 2"):
+        options = TINY_RUN if command.startswith("run") else ()
+        # In a process of its own: MLflow remembers where the artefacts of a run are.
+        done = fmnist(*command.split(), *options, cwd=new)
+        assert done.returncode == 0, done.stderr
+    assert not old.exists()
+    places = rows(new / "mlflow.db", "SELECT artifact_uri FROM runs")
+    assert {place for (place,) in places} == {
+        path.as_uri() for path in new.glob("mlruns/fashion_mnist_cnn_tuning/*/artifacts")
+    }
+
+
+def test_a_copied_project_uses_its_own_artefacts(tmp_path, monkeypatch):
+    """Not those of the original; artefacts that a person put elsewhere stay there."""
+    original, copy = tmp_path / "one", tmp_path / "two"
+    (original / "mlruns/s").mkdir(parents=True)
+    old_store(original / "mlflow.db")
+    Study.open("s", f"sqlite:///{original}/mlflow.db")
+    elsewhere = Study.open("s", f"sqlite:///{original}/mlflow.db").client
+    elsewhere.create_experiment("other", (tmp_path / "bucket/mlruns/other").as_uri())
+    (tmp_path / "bucket/mlruns/other").mkdir(parents=True)
+    shutil.copytree(original, copy)
+    monkeypatch.chdir(copy)
+    client = Study.existing("s").client
+    Study.existing("other")
+    places = {e.name: e.artifact_location for e in client.search_experiments()}
+    assert places["s"] == (copy / "mlruns/s").as_uri()
+    assert places["other"] == (tmp_path / "bucket/mlruns/other").as_uri()
+    assert elsewhere.get_experiment_by_name("s").artifact_location.endswith("/one/mlruns/s")
+
+
+def test_one_database_by_two_paths(tmp_path, blank_store):
+    """Locks and checkpoints are the same, so a live run is not taken over."""
+    (tmp_path / "real").mkdir()
+    shutil.copy(blank_store, tmp_path / "real/mlflow.db")
+    (tmp_path / "link.db").symlink_to("real/mlflow.db")
+    (tmp_path / "folder").symlink_to("real")
+    found = {
+        Study.open("s", f"sqlite:///{path}").state_folder
+        for path in ("link.db", "real/mlflow.db", "folder/mlflow.db")
+    }
+    assert found == {tmp_path / "real/.fmnist"}
+
+
+@pytest.mark.parametrize("failure", [NotImplementedError(), OSError(37, "No locks available")])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, failure):
+    """The message says so."""
+    from filelock import FileLock
+
+    from fmnist_tuning.running.locks import RunLocks
+
+    def fail(_: FileLock) -> None:
+        raise failure
+
+    monkeypatch.setattr(FileLock, "_acquire", fail)
+    with pytest.raises(FmnistError, match=r"this file system has no locks \(flock\)"):
+        RunLocks(tmp_path, local=True)

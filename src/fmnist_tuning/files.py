@@ -1,5 +1,6 @@
 """Files are written completely or not at all, and errors are reported in words."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -10,12 +11,18 @@ from fmnist_tuning.errors import FmnistError
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees a part of it; create folders if needed.
 
-    A file that has this content is not touched. A file that is replaced keeps its permissions.
+    A file that has this content is not touched. A file that is replaced keeps its permissions. A
+    symbolic link stays, and its target is written. What is no ordinary file, such as /dev/stdout,
+    is written into.
 
     Raises:
         FmnistError: If it cannot be written; an older file is kept then.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
+        path = path.resolve() if path.is_symlink() else path
         if path.is_file() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +31,8 @@ def write_whole(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-                os.fchmod(file.fileno(), mode)
+                with contextlib.suppress(OSError):  # some file systems have no permissions
+                    os.fchmod(file.fileno(), mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink()

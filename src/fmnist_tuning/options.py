@@ -69,7 +69,10 @@ FigureFolder = Annotated[
     ),
 ]
 StudyFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Such as study.jsonl.gz.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="FILE", help="Such as study.jsonl.gz, or study.jsonl.", show_default=False
+    ),
 ]
 
 

@@ -171,17 +171,21 @@ def export(
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Write a study's sweeps and finished runs to one file, for any other store."""
+    """Write a study's sweeps and finished runs to one file, for any other store; - is stdout."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.store.study import Study
     from fmnist_tuning.transfer.merge import export_study
     from fmnist_tuning.transfer.study_file import pack_study
 
     exported = export_study(Study.existing(experiment, tracking_uri))
-    write_whole(file, pack_study(exported.entries))
+    content = pack_study(exported.entries, compressed=file.suffix != ".jsonl")
+    if to_stdout := str(file) in {"-", "/dev/stdout"}:
+        typer.get_binary_stream("stdout").write(content)
+    else:
+        write_whole(file, content)
     for what in exported.left_out:
         say(f"left out: {what}", err=True)
-    say(f"{file}: {exported}")
+    say(f"{file}: {exported}", err=to_stdout)
 
 
 def import_(

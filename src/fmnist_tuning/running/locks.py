@@ -6,6 +6,7 @@ be as certain. On a server, a command may live on another machine: there the hea
 """
 
 import contextlib
+import errno
 import re
 import time
 import uuid
@@ -19,6 +20,10 @@ from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.store.records import UnfinishedRun
 
 HEARTBEAT_SECONDS: Final = 20.0
+_NO_LOCKS: Final = (
+    "this file system has no locks (flock), by which commands know of each other; keep the store "
+    "on another one, or use an `mlflow server` and work in a folder that has locks"
+)
 _SILENT_SECONDS: Final = 3 * HEARTBEAT_SECONDS
 
 
@@ -43,7 +48,11 @@ class RunLocks:
             folder.mkdir(parents=True, exist_ok=True)
             self._own = FileLock(self._lock_of(self.owner))
             self._own.acquire()
+        except NotImplementedError:
+            raise FmnistError(f"{folder}: {_NO_LOCKS}") from None
         except OSError as error:
+            if error.errno in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise FmnistError(f"{folder}: {_NO_LOCKS}") from None
             raise FmnistError(
                 f"{folder}: cannot be written ({error.strerror}); checkpoints and locks go there"
             ) from None

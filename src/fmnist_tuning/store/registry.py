@@ -102,6 +102,7 @@ class Registry:
 
     def champion(self, study: str) -> Champion:
         """A study's champion; `WeightsError` if its network is missing or damaged."""
+        Study.find(study, self._uri)  # its project may have been moved
         found = self._bearer(model_name(study))
         if found is None:
             raise TrackingError(

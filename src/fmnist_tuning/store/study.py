@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.store import records, uris
+from fmnist_tuning.store.moved import follow
 from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
 from fmnist_tuning.store.uris import public, resolve, translated
@@ -73,6 +74,7 @@ class Study:
                         raise
                 experiment = client.get_experiment_by_name(name)
         _check_active(experiment, uri)
+        _follow(client, experiment, uri)
         if VIEW not in experiment.tags:  # made by an older version
             with translated(uri):
                 client.set_experiment_tag(experiment.experiment_id, VIEW, view(_TRAININGS))
@@ -91,6 +93,7 @@ class Study:
         if experiment is None:
             return None
         _check_active(experiment, uri)
+        _follow(client, experiment, uri)
         return cls(client, uri, name, experiment.experiment_id)
 
     @classmethod
@@ -247,6 +250,13 @@ def _check_active(experiment: Any, uri: str) -> None:
             f"`MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id "
             f"{experiment.experiment_id}`, or choose another name with --study"
         )
+
+
+def _follow(client: MlflowClient, experiment: Any, uri: str) -> None:
+    place = uris.local_path(uri)
+    if place is not None and not uris.is_file_store(uri):
+        with translated(uri):
+            follow(client, experiment.artifact_location, place)
 
 
 def _with(fingerprint: str) -> str:

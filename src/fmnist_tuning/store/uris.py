@@ -82,7 +82,8 @@ def resolve(tracking_uri: str | None, *, environment: bool = True) -> str:
     if place is None:
         return tracking_uri
     # MLflow caches stores by URI, so a relative path would stay the same in another directory.
-    place = user_path(place).absolute()
+    # Locks and checkpoints are beside the database, whatever link leads to it.
+    place = user_path(place).resolve()
     if is_file_store(tracking_uri):
         _check_folder(tracking_uri, place)
         return place.as_uri()

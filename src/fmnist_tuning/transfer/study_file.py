@@ -4,6 +4,7 @@ The same entries make the same bytes: sweeps are sorted by id, runs by name and 
 have a fixed order, and gzip's own header has no time and no name.
 """
 
+import contextlib
 import gzip
 import io
 import json
@@ -44,7 +45,7 @@ class Header(Frozen):
     runs: int = Field(ge=0, le=MAX_FILE_RUNS)
 
 
-def pack_study(entries: Iterable[Entry]) -> bytes:
+def pack_study(entries: Iterable[Entry], *, compressed: bool = True) -> bytes:
     """The bytes of a file with these entries, in whatever order they come."""
     entries = list(entries)
     sweeps = [entry for entry in entries if isinstance(entry, SweepEntry)]
@@ -52,16 +53,22 @@ def pack_study(entries: Iterable[Entry]) -> bytes:
     sweeps.sort(key=lambda entry: entry.definition.id)
     runs.sort(key=lambda entry: (entry.name, entry.fingerprint))
     header = Header(sweeps=len(sweeps), runs=len(runs))
+    plain = b"".join(_line_of(line) for line in (header, *sweeps, *runs))
+    if not compressed:
+        return plain
     packed = io.BytesIO()
     # GzipFile's header is the same on every Python; that of `gzip.compress` is not.
     with gzip.GzipFile("", "wb", compresslevel=9, fileobj=packed, mtime=0) as file:
-        for line in (header, *sweeps, *runs):
-            values = line.model_dump(mode="json")
-            if isinstance(line, RunEntry):
-                values["history"].sort(key=lambda one: (one["step"], one["at"], *one["values"]))
-            text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            file.write(f"{text}\n".encode())
+        file.write(plain)
     return packed.getvalue()
+
+
+def _line_of(line: Frozen) -> bytes:
+    values = line.model_dump(mode="json")
+    if isinstance(line, RunEntry):
+        values["history"].sort(key=lambda one: (one["step"], one["at"], *one["values"]))
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def read_file(path: Path) -> list[Entry]:
@@ -88,8 +95,12 @@ class _FormatError(Exception):
 def _lines(packed: IO[bytes]) -> Iterator[bytes]:
     """Unpacked lines, one at a time: the whole may be too large for the memory."""
     left = MAX_FILE_BYTES
+    start = packed.read(1)
+    packed.seek(0)
+    # Browsers unpack what they download, and may keep its name.
+    plain = contextlib.nullcontext(packed) if start == b"{" else None
     try:
-        with gzip.GzipFile(fileobj=packed, mode="rb") as file:
+        with plain or gzip.GzipFile(fileobj=packed, mode="rb") as file:
             while line := file.readline(MAX_LINE + 1):
                 left -= len(line)
                 if len(line) > MAX_LINE:
