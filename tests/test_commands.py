@@ -10,7 +10,8 @@ from conftest import TINY_RUN
 from servers import mlflow_server
 
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.running.pool import available_cores, check_device
+from fmnist_tuning.running.capacity import workers
+from fmnist_tuning.running.pool import check_device
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import public
 
@@ -44,7 +45,7 @@ def test_plan_and_run_have_as_many_workers(fmnist_here, sweep_file, migrated):  
     path = sweep_file(RATES)
     fmnist_here("run", path, *SMALL)
     more = [*SMALL[1:], "--seeds=9", "--device=cpu"]
-    assert f" with {available_cores()} at a time" in fmnist_here("plan", path, *more).stdout
+    assert f" with {workers()} at a time" in fmnist_here("plan", path, *more).stdout
     assert " with 3 at a time" in fmnist_here("plan", path, *more, "--jobs=3").stdout
 
 

@@ -228,9 +228,9 @@ def test_closing_early_marks_what_ran_as_killed(study, tiny_data, sweep_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption):
-    """Ctrl-C and SIGTERM: exit code 130, one line, nothing RUNNING, and the rest can go on."""
+    """Also as the connection closes: exit code 130, one line, nothing RUNNING, it can go on."""
     path = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.1]}\n")
     settings = [f"--set={key}={value}" for key, value in (TINY | {"epochs": 300}).items()]
     process = start_fmnist("run", path, *settings, "--jobs=1")

@@ -236,3 +236,23 @@ def test_params_that_are_no_settings():
     """They are texts from outside, however deep, long or strange."""
     for text in ("[" * 5_000, "-" * 100_000 + "1", "9" * 5_000, "{[]: 1}", "\0", "", "(" * 150):
         assert RunConfig.from_params({"epochs": text}) is None
+
+
+@pytest.mark.usefixtures("study_of_six")
+def test_one_unreadable_sweep_among_others(fmnist_here, tmp_path):
+    """It is named, the others are shown and drawn, and the exit code is 1."""
+    client = Study.existing().client
+    (run,) = client.search_runs(["1"], "attributes.run_name = 'exp3_conv_depth'")
+    client.set_tag(run.info.run_id, "fmnist.definition", "none")
+    named = "left out: the study's definition of exp3_conv_depth cannot be read: "
+    done = fmnist_here("results", "--csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith(named)
+    assert "exp2_batch_norm" in done.stdout
+    done = fmnist_here("plot", "--format", "svg")
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert (tmp_path / "visualizations/exp2_batch_norm_curves.svg").exists()
+    done = fmnist_here("journal")
+    assert done.returncode == 2
+    assert not (tmp_path / "JOURNAL.md").exists()

@@ -220,6 +220,13 @@ def test_a_loss_that_is_no_number_ends_the_run(images):
         finish(run)
 
 
+def test_a_last_step_that_spoils_the_weights(images):
+    """The training loss was measured before it; the validation shows it."""
+    run = start(images, rate=1e30, epochs=1, batch_size=len(images.train))[1]
+    with pytest.raises(DivergedError, match="in epoch 1"):
+        finish(run)
+
+
 @pytest.mark.parametrize(
     "name", ["Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
 )

@@ -185,8 +185,9 @@ app.command("import")(import_)
 def main() -> None:
     """The console script: one line and an exit code for whatever a user can act on."""
     atexit.register(_leave_at_once)
-    for interrupting in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(interrupting, _interrupt)
+    for interrupting in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(interrupting) is not signal.SIG_IGN:  # as `nohup` sets it
+            signal.signal(interrupting, _interrupt)
     try:
         app()
     except FmnistError as error:

@@ -22,7 +22,7 @@ class ConfigError(FmnistError):
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. This is no `Exception`, so that no library can catch it by accident."""
+    """Ctrl-C, SIGTERM or SIGHUP. No `Exception`, so that no library catches it by accident."""
 
     exit_code = 130
 
@@ -62,7 +62,7 @@ class TrainingError(FmnistError):
 
 
 class DivergedError(TrainingError):
-    """The mean loss of an epoch (counted from 1) is not a finite number."""
+    """A mean loss of an epoch (counted from 1) is not a finite number."""
 
     def __init__(self, epoch: int, learning_rate: float) -> None:
         super().__init__(

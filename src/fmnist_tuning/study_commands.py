@@ -12,6 +12,7 @@ from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.options import say
 
 if TYPE_CHECKING:
+    from fmnist_tuning.report.study import StudyResults
     from fmnist_tuning.store.study import Study
 
 
@@ -30,13 +31,14 @@ def results(
     from fmnist_tuning import terminal
     from fmnist_tuning.report.study import as_records, as_table, open_study
 
-    found = open_study(experiment, tracking_uri, sweeps or ())
+    found = open_study(experiment, tracking_uri, sweeps or (), partly=True)
     if as_json:
         typer.echo(json.dumps(as_records(found), indent=2))
     elif as_csv:
         typer.echo(as_table(found).to_csv(index=False), nl=False)
     else:
         terminal.print_study(terminal.console(), found)
+    _name_unreadable(found)
 
 
 def plot(
@@ -54,12 +56,13 @@ def plot(
     from fmnist_tuning.report.figures.sweep_figures import draw_study
     from fmnist_tuning.report.study import open_study
 
-    found = open_study(experiment, tracking_uri, sweeps or ())
+    found = open_study(experiment, tracking_uri, sweeps or (), partly=True)
     for frames in found.sweeps.values():
         if frames.missing:
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
     for sweep, drawn in draw_study(found.sweeps, file_format):
         _keep(drawn, output, found.study, found.sweep_run_ids[sweep])
+    _name_unreadable(found)
 
 
 def journal(
@@ -120,6 +123,14 @@ def champion(
     for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
+
+
+def _name_unreadable(found: "StudyResults") -> None:
+    """Name the sweeps that were left out, and exit with 1 if there are any."""
+    for problem in found.unreadable:
+        say(f"left out: {problem}", err=True)
+    if found.unreadable:
+        raise typer.Exit(1)
 
 
 def _keep(figures: Mapping[str, bytes], folder: Path | None, study: "Study", run_id: str) -> None:

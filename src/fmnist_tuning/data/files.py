@@ -7,10 +7,12 @@ dimension), then unsigned bytes. Source: http://yann.lecun.com/exdb/mnist/.
 import gzip
 import hashlib
 import multiprocessing
+import os
 import struct
 import zlib
 from ctypes import Array, c_ubyte
 from dataclasses import dataclass
+from multiprocessing import heap
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +45,7 @@ _FETCH_AGAIN: Final = "delete it, and `fmnist data --fetch` gets it again"
 _MAX_BYTES: Final = 1 << 27
 _MAX_LISTING_BYTES: Final = 100_000
 
+_SHM: Final = Path("/dev/shm")  # noqa: S108  where Python puts shared memory
 _ARRAYS: Final = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -222,6 +225,8 @@ class SharedImages:
 
 def _shared(array: NDArray[np.uint8]) -> "Array[c_ubyte]":
     # Spawned processes get its descriptor. It has no name, so nothing is left behind after a crash.
+    if not os.access(_SHM, os.W_OK | os.X_OK):
+        heap.Arena._dir_candidates = []  # type: ignore[attr-defined]  # noqa: SLF001  then it takes TMPDIR
     memory = multiprocessing.get_context("spawn").RawArray(c_ubyte, array.size)
     np.ctypeslib.as_array(memory)[:] = array.ravel()
     return memory

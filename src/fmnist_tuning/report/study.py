@@ -29,18 +29,24 @@ class StudyResults:
     every: dict[str, SweepFrames]  # all of the study, for claims that compare with another sweep
     sweep_run_ids: dict[str, str]  # the MLflow run of each sweep, to which its figures are logged
     runs: tuple[TrackedRun, ...]  # the finished trainings that the sweeps use
+    unreadable: tuple[str, ...] = ()  # what is wrong with the sweeps that were left out
 
 
-def open_study(name: str, tracking_uri: str | None, only: Sequence[str] = ()) -> StudyResults:
+def open_study(
+    name: str, tracking_uri: str | None, only: Sequence[str] = (), *, partly: bool = False
+) -> StudyResults:
     """Open a study that must exist, and read it."""
-    return read_study(Study.existing(name, tracking_uri), only=only)
+    return read_study(Study.existing(name, tracking_uri), only=only, partly=partly)
 
 
-def read_study(study: Study, *, only: Sequence[str] = (), with_curves: bool = True) -> StudyResults:
+def read_study(
+    study: Study, *, only: Sequence[str] = (), with_curves: bool = True, partly: bool = False
+) -> StudyResults:
     """Read some of a study's sweeps (default: all), each with the arms and seeds of its last run.
 
     A run belongs to a sweep if it has the fingerprint of one of the sweep's arms and seeds on the
-    sweep's data, even if another sweep trained it.
+    sweep's data, even if another sweep trained it. With `partly`, sweeps that are not in `only` and
+    whose definition cannot be read are left out.
 
     Raises:
         TrackingError: When there is no such sweep or finished run, or the store fails.
@@ -51,7 +57,15 @@ def read_study(study: Study, *, only: Sequence[str] = (), with_curves: bool = Tr
             f"the study {study.name} has no sweep {', '.join(unknown)}; it has "
             f"{', '.join(tracked) or 'none'}"
         )
-    chosen = [sweep for sweep in tracked if not only or sweep in only]
+    unreadable = [
+        found.definition
+        for id_, found in tracked.items()
+        if partly and not only and found.definition.parsed is None
+    ]
+    if len(unreadable) == len(tracked):
+        unreadable = []  # then the first one is the error
+    left_out = {definition.sweep for definition in unreadable}
+    chosen = [id_ for id_ in tracked if id_ in only or not (only or id_ in left_out)]
     own = [tracked[sweep].definition.get() for sweep in chosen]
     needed = {*chosen, *(claim.versus_sweep for sweep in own for claim in sweep.claims)}
     sweeps = {
@@ -84,6 +98,7 @@ def read_study(study: Study, *, only: Sequence[str] = (), with_curves: bool = Tr
         every=every,
         sweep_run_ids={sweep: tracked[sweep].run_id for sweep in chosen},
         runs=tuple(used.values()),
+        unreadable=tuple(str(definition) for definition in unreadable),
     )
 
 

@@ -17,6 +17,7 @@ from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.sweep import Sweep
 
 _POLL_SECONDS: Final = 1.0
+_DELETED: Final = "its MLflow run was deleted while it was trained"
 
 
 def plan_study(
@@ -149,10 +150,13 @@ class _Engine:
         while schedule or self._pool.busy:
             yield from self._hand_out(schedule, trainings, rows, environment)
             for event in self._pool.events(_POLL_SECONDS):
-                yield from self._written(event, schedule)
-                if isinstance(event, events.Finished):
-                    yield from _sharing(rows, event.run, event.metrics)
-                if self._fail_fast and isinstance(event, events.Failed):
+                news = self._written(event, schedule)
+                if news is None:
+                    continue
+                yield news
+                if isinstance(news, events.Finished):
+                    yield from _sharing(rows, news.run, news.metrics)
+                if self._fail_fast and isinstance(news, events.Failed):
                     self._stopped = True
                     return
             self._ledger.beat()
@@ -186,28 +190,36 @@ class _Engine:
         epochs = schedule.take(run, at_work=len(self._pool) - self._pool.idle)
         self._pool.take(Task(run, *self._ledger.files(run), epochs))
 
-    def _written(self, event: events.TrainingEvent, schedule: Schedule) -> Iterator[events.Event]:
-        """Record what has happened; yield it if it is news."""
+    def _written(
+        self, event: events.TrainingEvent, schedule: Schedule
+    ) -> events.TrainingEvent | None:
+        """Record what has happened; return it if it is news."""
+        try:
+            return event if self._recorded(event, schedule) else None
+        except TrackingError:
+            if not self._ledger.lost(event.run):
+                raise
+            self._pool.drop(event.run)
+            return events.Failed(event.run, _DELETED)
+
+    def _recorded(self, event: events.TrainingEvent, schedule: Schedule) -> bool:
+        """Record what has happened; return whether it is news."""
         match event:
             case events.Resumed(run, history):
                 schedule.trained(run, len(history))
-                if self._ledger.resume(run, history):
-                    yield event
-            case events.Restarted():
-                yield event
+                return self._ledger.resume(run, history)
             case events.EpochEnded(run, metrics):
                 self._ledger.log_epoch(run, metrics)
                 schedule.trained(run, metrics.epoch)
-                yield event
             case events.Paused(run):
                 self._ledger.pause(run)
                 schedule.put_back(run)
+                return False
             case events.Finished(run, metrics):
                 self._ledger.finish(run, metrics)
-                yield event
             case events.Failed(run, reason, hopeless):
                 self._ledger.fail(run, reason, hopeless=hopeless)
-                yield event
+        return True
 
 
 def _sharing(

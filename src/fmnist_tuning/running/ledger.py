@@ -47,7 +47,7 @@ class Ledger:
         self._force = force
         self._locks = RunLocks(study.state_folder, local=study.local)
         self._active: dict[str, ActiveRun] = {}
-        self._sweeps: dict[str, str] = {}
+        self._sweeps: dict[str, tuple[Sweep, str]] = {}
         self._beaten = time.monotonic()
 
     def bury_the_dead(self, rows: Iterable[PlanRow], sweeps: Sequence[Sweep]) -> Iterator[str]:
@@ -67,11 +67,12 @@ class Ledger:
         """Open a sweep's own run."""
         with self._locks.deciding:  # two commands that begin it must not make two runs of it
             run_id = self._tracker.begin_sweep(sweep, self._data_digest, self._locks.owner)
-        self._sweeps[sweep.id] = run_id
+        self._sweeps[sweep.id] = sweep, run_id
 
     def end(self, sweep: Sweep, status: EndStatus) -> None:
         """Close a sweep's own run."""
-        self._tracker.end_run(self._sweeps.pop(sweep.id), status)
+        self._begin_again_where_deleted()
+        self._tracker.end_run(self._sweeps.pop(sweep.id)[1], status)
 
     def share(self, found: FinishedRun, users: Mapping[str, str]) -> None:
         """Record that sweeps use a finished run, and delete its checkpoint."""
@@ -97,6 +98,8 @@ class Ledger:
             if any(self._locks.alive(other) for other in running):
                 return False
             tags = self._tags(environment)
+            if self._force and (replaced := self._study.finished_run(run.fingerprint)):
+                tags[records.REPLACES] = replaced.run_id
             usable = [other for other in others if self._can_go_on(other, tags)][:1]
             for other in running:
                 if other not in usable:
@@ -141,6 +144,11 @@ class Ledger:
         self._tracker.finish_run(run_id, metrics, self._weights(run_id))
         del self._active[run.fingerprint]
         self._drop_checkpoint(run_id)
+        # Broken attempts say nothing any more, and would stand beside it on MLflow's page.
+        for other in self._study.unfinished_runs(run.fingerprint):
+            if other.status == "KILLED":
+                self._tracker.delete(other.run_id)
+                self._drop_checkpoint(other.run_id)
 
     def fail(self, run: PlannedRun, reason: str, *, hopeless: bool) -> None:
         """Mark a run FAILED; keep its checkpoint, unless the run would fail from there again."""
@@ -153,9 +161,23 @@ class Ledger:
         """Show other commands, every 20 seconds, that this one is working."""
         if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
             self._beaten = time.monotonic()
-            open_runs = [active.run_id for active in self._active.values()]
-            for run_id in (*open_runs, *self._sweeps.values()):
-                self._tracker.beat(run_id)
+            self._begin_again_where_deleted()
+            own_runs = [run_id for _, run_id in self._sweeps.values()]
+            for run_id in (*own_runs, *(active.run_id for active in self._active.values())):
+                try:
+                    self._tracker.beat(run_id)
+                except TrackingError:  # the next epoch of a run that was deleted says so
+                    if not self._tracker.is_deleted(run_id):
+                        raise
+
+    def lost(self, run: PlannedRun) -> bool:
+        """Whether this command's run was deleted in the store; then this command gives it up."""
+        active = self._active.get(run.fingerprint)
+        if active is None or not self._tracker.is_deleted(active.run_id):
+            return False
+        del self._active[run.fingerprint]
+        self._drop_checkpoint(active.run_id)
+        return True
 
     def close(self, reason: str, *, store_failed: bool) -> None:
         """Mark runs KILLED that are still open, if the store answers, and release the lock."""
@@ -165,6 +187,12 @@ class Ledger:
                 if run.owner == self._locks.owner:
                     self._tracker.end_run(run.run_id, "KILLED", reason)
         self._locks.close(unfinished=store_failed)
+
+    def _begin_again_where_deleted(self) -> None:
+        """A sweep's own run may be deleted while its runs are trained; they need its definition."""
+        for sweep, run_id in [*self._sweeps.values()]:
+            if self._tracker.is_deleted(run_id):
+                self.begin(sweep)
 
     def _new(self, run: PlannedRun, users: Mapping[str, str], tags: Mapping[str, str]) -> ActiveRun:
         run_id = self._tracker.start_run(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_tuning.data.files import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.running.capacity import workers
 from fmnist_tuning.running.events import Environment, Failed, Finished, Paused, TrainingEvent
 from fmnist_tuning.running.worker import Device, Task, serve
 from fmnist_tuning.sweeps.runs import PlannedRun
@@ -48,6 +49,8 @@ def warm_up() -> None:
     if context().get_start_method() != "forkserver":
         return
     try:
+        # Both start as `python -c`, which would look for modules in the user's folder first.
+        os.environ["PYTHONSAFEPATH"] = "1"
         resource_tracker.ensure_running()  # first, because it would unblock the signal again
         # Ctrl-C reaches all processes of the terminal, but only the parent should handle it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -62,7 +65,7 @@ def warm_up() -> None:
 class WorkerPool:
     """Processes that live for a whole plan and share the images.
 
-    `jobs` is the number of workers; None means one for each core on a CPU, and one on a GPU.
+    `jobs` is the number of workers; None means as many as fit on a CPU, and one on a GPU.
     """
 
     def __init__(self, files: DataFiles, device: Device, jobs: int | None) -> None:
@@ -82,10 +85,10 @@ class WorkerPool:
         if self.environment is None:
             # Only a worker can tell which device `auto` means. If there is certainly no GPU, the
             # other workers need not wait for its answer.
-            sure = self._jobs or (1 if _may_have_gpu(self._device) else available_cores())
+            sure = self._jobs or (1 if _may_have_gpu(self._device) else workers())
             self._add_workers(min(sure, trainings))
             self.environment = self._workers[0].ready()
-        automatic = available_cores() if self.environment.device == "cpu" else 1
+        automatic = workers() if self.environment.device == "cpu" else 1
         self._add_workers(min(self._jobs or automatic, trainings))
         return self.environment
 
@@ -140,14 +143,19 @@ class WorkerPool:
                 self._workers.append(self._new_worker())
             yield event
 
+    def drop(self, run: PlannedRun) -> None:
+        """End the worker that trains a run, and start another in its place."""
+        for worker in [worker for worker in self._workers if worker.run == run]:
+            worker.end()
+            self._workers.remove(worker)
+            self._workers.append(self._new_worker())
+
     def close(self) -> None:
         """End every worker at once, whatever it is doing."""
         for worker in self._workers:
-            if worker.process.is_alive():  # else another process may have its number by now
-                worker.process.kill()
+            worker.kill()
         for worker in self._workers:
-            worker.process.join()
-            worker.connection.close()
+            worker.end()
         self._workers.clear()
 
 
@@ -173,6 +181,15 @@ class _Worker:
         with contextlib.suppress(OSError):  # if it died while idle, the next `receive` says how
             self.connection.send(task)
 
+    def kill(self) -> None:
+        if self.process.is_alive():  # else another process may have its number by now
+            self.process.kill()
+
+    def end(self) -> None:
+        self.kill()
+        self.process.join()
+        self.connection.close()
+
     def receive(self) -> Any:
         """What the worker sends next, or a text that says why it cannot."""
         try:
@@ -187,20 +204,13 @@ class _Worker:
             return f"its worker process ended by itself with exit code {code}"
 
 
-def available_cores() -> int:
-    """How many processors this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def automatic_workers(device: Device) -> int:
     """How many workers `--jobs auto` means, without starting one."""
     if not _may_have_gpu(device):
-        return available_cores()
+        return workers()
     import torch  # noqa: PLC0415  takes 5 s, so only where there may be a GPU
 
-    return 1 if torch.cuda.is_available() else available_cores()
+    return 1 if torch.cuda.is_available() else workers()
 
 
 def check_device(device: Device) -> None:

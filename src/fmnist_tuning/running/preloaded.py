@@ -7,15 +7,12 @@ torch's optimizers load `torch._dynamo` in their first step, even if nothing is 
 import contextlib
 import ctypes
 import signal
-import sys
 
 _PR_SET_PDEATHSIG = 1
 
 # Without this, the server would go on loading after the command has ended, and then need two
 # seconds to end itself, while it keeps the command's output open.
 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-# The server starts as `python -c`, which looks for modules in the user's folder first.
-sys.path[:] = [entry for entry in sys.path if entry]
 
 with contextlib.suppress(Exception):  # the workers get the same error, and can report it
     import torch._dynamo  # noqa: F401

@@ -32,6 +32,7 @@ PROGRAM: Final = "fmnist.version"
 REASON: Final = "fmnist.reason"
 OWNER: Final = "fmnist.owner"
 HEARTBEAT: Final = "fmnist.heartbeat"
+REPLACES: Final = "fmnist.replaces"  # the finished run that `--force` trained again
 DEFINITION: Final = "fmnist.definition"
 WEIGHTS_DIGEST: Final = "fmnist.weights"
 
@@ -102,11 +103,15 @@ class Definition:
     def get(self) -> Sweep:
         """The definition; raises `TrackingError` if it could not be trained under that id."""
         if self.parsed is None:
-            raise TrackingError(
-                f"the study's definition of {shorten(self.sweep)} cannot be read: {self.problem}; "
-                "`fmnist run` on its file repairs it, or delete its run in MLflow"
-            )
+            raise TrackingError(str(self))
         return self.parsed
+
+    def __str__(self) -> str:
+        """What is wrong with it, and what can be done."""
+        return (
+            f"the study's definition of {shorten(self.sweep)} cannot be read: {self.problem}; "
+            "`fmnist run` on its file repairs it, or delete its run in MLflow"
+        )
 
 
 def content_digest(content: bytes) -> str:

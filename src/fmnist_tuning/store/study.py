@@ -222,7 +222,9 @@ class Study:
 
     def _finished(self, condition: str) -> dict[str, TrackedRun]:
         found = [records.tracked_run(run) for run in self.search("run", condition)]
-        found.sort(key=lambda run: run.ended)
+        replaced = {run.tags.get(records.REPLACES) for run in found}
+        # Clocks can be set back, so a run that says which one it replaces comes after that.
+        found.sort(key=lambda run: (run.run_id not in replaced, run.ended))
         return {run.fingerprint: run for run in found if records.has_result(run.metrics)}
 
     def _histories(self, run_ids: Sequence[str], metric: str) -> list[HistoryRow]:

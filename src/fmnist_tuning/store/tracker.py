@@ -13,6 +13,7 @@ from typing import Final
 
 import yaml
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.store import records
@@ -61,6 +62,8 @@ class Tracker:
                 run_id = self._create(sweep.id, tags)
             else:
                 run_id = run.info.run_id
+                if records.REASON in run.data.tags:
+                    self._client.delete_tag(run_id, records.REASON)
                 self._client.update_run(run_id, status="RUNNING")
                 self._client.log_batch(run_id, tags=_run_tags(tags))
             self._log_definition(run_id, sweep)
@@ -124,6 +127,21 @@ class Tracker:
                 note = {records.REASON: reason, records.NOTE: f"{status}: {reason}"}
                 self._client.log_batch(run_id, tags=_run_tags(note))
             self._client.set_terminated(run_id, status)
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether somebody has deleted a run, for example on MLflow's page."""
+        with translated(self._study.uri):
+            try:
+                return bool(self._client.get_run(run_id).info.lifecycle_stage == "deleted")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return True
+                raise
+
+    def delete(self, run_id: str) -> None:
+        """Move a run to MLflow's trash."""
+        with translated(self._study.uri):
+            self._client.delete_run(run_id)
 
     def beat(self, run_id: str) -> None:
         """Show that a command is working on a run."""

@@ -52,7 +52,7 @@ def train(
     Yields the metrics of each epoch as it ends; the value of `yield from` is the run's outcome.
 
     Raises:
-        DivergedError: When an epoch's training loss is not a finite number.
+        DivergedError: When an epoch's training or validation loss is not a finite number.
     """
     progress = progress or Progress()
     step = TrainingStep(model, images.train, optimizer, precision)
@@ -65,9 +65,9 @@ def train(
             advance(size)
         train_loss, right = step.mean_loss(), step.right()
         training_seconds = time.perf_counter() - started
-        if not math.isfinite(train_loss):
-            raise DivergedError(epoch, optimizer.param_groups[0]["lr"])
         val_loss, val_accuracy = evaluate(model, images.validation, precision)
+        if not math.isfinite(train_loss + val_loss):  # its last step may have spoilt the weights
+            raise DivergedError(epoch, optimizer.param_groups[0]["lr"])
         metrics = EpochMetrics(
             epoch=epoch,
             train_loss=train_loss,
