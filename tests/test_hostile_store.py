@@ -12,6 +12,7 @@ from studies import sweep_of, write_study
 from fmnist_tuning.data.files import verify
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.store.records import DEFINITION, definition_of, has_result
+from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.settings import RunConfig
 
 SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.1, 0.3]}\n"
