@@ -192,7 +192,7 @@ HEAD = "sweep: one\ntitle: One\n"
 GRID = f"{HEAD}grid: {{epochs: [1]}}\n"
 MANY = ", ".join(map(str, range(1, 1_001)))
 RATES = ", ".join(str(rate / 1e5) for rate in range(1, 1_001))
-CLAIM = "{that: t, arm: {learning_rate: 0.01}, versus: {learning_rate: 0.009}, expect: higher, margin: 0.1}"  # noqa: E501
+CLAIM = "{that: t, arm: {learning_rate: 0.01}, versus: {learning_rate: 0.009}, expect: higher, margin: 0.01}"  # noqa: E501
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
 )

@@ -132,7 +132,7 @@ def test_a_claim_about_an_arm_that_is_not_chosen(tmp_path):
     source, finished = source_and_runs(tmp_path)
     text = (
         "sweep: two\ntitle: T\ncombine: {from: [one], top: 1}\nseeds: [7]\n"
-        "claims: [{that: t, arm: {name: Z}, versus: {name: A}, expect: higher, margin: 0.1}]\n"
+        "claims: [{that: t, arm: {name: Z}, versus: {name: A}, expect: higher, margin: 0.01}]\n"
     )
     with pytest.raises(ConfigError, match=r"two: claims\[0\]\.arm: found .*matches no arm"):
         planned([source, sweep_of(text, tmp_path)], finished)

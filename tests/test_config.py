@@ -87,7 +87,7 @@ def test_fixed_settings_hold_in_experiments_2_to_5():
 def test_a_grid_is_a_product_with_its_last_axis_fastest(sweep_file):
     """Any number of axes."""
     path = sweep_file(GOOD + "grid: {epochs: [1, 2], seed_is_not: [3]}\n")
-    assert "unknown key" in problems(path)[0]
+    assert "there is no such setting" in problems(path)[0]
     path = sweep_file(GOOD + "grid: {epochs: [1, 2], batch_size: [8, 9], use_pooling: [true]}\n")
     labels = [arm.label for arm in load_sweeps([path])[0].arms]
     assert labels[:2] == [
@@ -165,3 +165,97 @@ def test_configurations_cannot_be_changed():
     """A run's settings are settled when the run is planned."""
     with pytest.raises(ValidationError):
         RunConfig().epochs = 3
+
+
+OTHER_NAMES = {
+    "lr": "unknown key; did you mean learning_rate?",
+    "dropout": "unknown key; did you mean dropout_rate?",
+    "Batch-Norm": "unknown key; did you mean use_batch_norm?",
+    "bs": "unknown key; did you mean batch_size?",
+    "filters": "unknown key; did you mean conv_channels?",
+    "scheduler": "there is no such setting: the learning rate is constant; docs/sweep-files.md",
+    "activation": "there is no such setting: the activation is ReLU; docs/sweep-files.md",
+    "zzz": "there is no such setting; docs/sweep-files.md lists the settings, and CONTRIBUTING.md",
+}
+
+
+@pytest.mark.parametrize("key", OTHER_NAMES)
+@pytest.mark.parametrize("place", ["fixed", "grid", "--set"])
+def test_what_other_programs_call_a_setting(tmp_path, key, place):
+    """The right name, or what there is instead; not a list of all settings."""
+    path = tmp_path / "s.yaml"
+    text = {"fixed": f"fixed: {{{key}: 1}}\n", "grid": f"grid: {{{key}: [1, 2]}}\n"}.get(place, "")
+    path.write_text(f"sweep: s\ntitle: S\ngrid: {{epochs: [1, 2]}}\n{text}")
+    if place == "grid":
+        path.write_text(f"sweep: s\ntitle: S\n{text}")
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides([f"{key}=1"]) if place == "--set" else load_sweeps([path])
+    assert f": {OTHER_NAMES[key]}" in str(caught.value)
+    assert "num_conv_layers" not in str(caught.value)
+
+
+def test_an_arm_by_its_name(tmp_path):
+    """A claim selects arms by a mapping."""
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "sweep: s\ntitle: S\narms: [{name: sgd, optimizer: SGD}, {name: adam}]\n"
+        "claims: [{that: x, arm: sgd, versus: adam, expect: higher, margin: 0.002}]\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_sweeps([path])
+    said = str(caught.value)
+    assert "claims[0].arm: found 'sgd', allowed: a mapping, such as {name: sgd}" in said
+    assert "such as {name: adam}" in said
+
+
+MARGINS = {
+    ("final_val_accuracy", 0.2): "found 0.2, allowed: less than 0.1, in the metric's own unit: "
+    "0.2 percentage points are 0.002",
+    ("overfitting_gap", 0.1): "0.1 percentage points are 0.001",
+    ("final_val_loss", 0.5): "found 0.5, allowed: less than 0.23, in the metric's own unit",
+}
+
+
+@pytest.mark.parametrize("metric", [name for name, _ in MARGINS])
+def test_a_margin_that_cannot_be_meant(tmp_path, metric):
+    """Points instead of fractions; the message has the right value."""
+    margin, message = next((m, text) for (name, m), text in MARGINS.items() if name == metric)
+    path = tmp_path / "s.yaml"
+    text = (
+        "sweep: s\ntitle: S\ngrid: {{epochs: [1, 2]}}\nclaims: [{{that: x, arm: {{epochs: 1}}, "
+        "versus: {{epochs: 2}}, metric: {}, expect: higher, margin: {}}}]\n"
+    )
+    path.write_text(text.format(metric, margin))
+    with pytest.raises(ConfigError) as caught:
+        load_sweeps([path])
+    assert f"claims[0].margin: {message}" in str(caught.value) or message in str(caught.value)
+    path.write_text(text.format(metric, margin / 10))
+    assert load_sweeps([path])
+
+
+def test_a_folder_as_editors_leave_it(tmp_path):
+    """Hidden files are no sweeps; the suffix may be in capitals."""
+    good = "sweep: {}\ntitle: S\ngrid: {{epochs: [1, 2]}}\n"
+    for name in ("a.yaml", "b.yml", "c.YAML"):
+        (tmp_path / name).write_text(good.format(name[0]))
+    for name in ("._a.yaml", ".#a.yaml", ".a.yaml.swp", "a.yaml~", "notes.txt"):
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    assert [sweep.id for sweep in load_sweeps([tmp_path])] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("configs/exp1_dropot.yaml", "did you mean exp1_dropout.yaml?"),
+        ("config", "did you mean configs?"),
+        ("confgs/exp1_dropout.yaml", "did you mean configs?"),
+    ],
+)
+def test_a_file_that_is_not_there(tmp_path, monkeypatch, wrong, hint):
+    """The name that was meant, of the file or of its folder."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/exp1_dropout.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        load_sweeps([Path(wrong)])
+    assert hint in str(caught.value)

@@ -6,7 +6,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import EXPERIMENTS, ROOT
+from conftest import CONFIGS, EXPERIMENTS, ROOT
 
 from fmnist_tuning.cli import app
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -56,7 +56,7 @@ def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
     assert len(shown) >= 5
     for command in shown:
         small = ["--jobs=1", "--seeds=2", *(f"--set={setting}" for setting in SMALL)]
-        done = fmnist_here(*command, *(small if command[0] == "run" else []))
+        done = fmnist_here(*command, *(small if command[0] in {"run", "plan"} else []))
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
@@ -102,7 +102,7 @@ def test_the_rooms_in_contributing():
     assert {room for room in rooms if f"`{room}`" not in table} == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_sweep_file_opens_with_its_command(path):
     """What to type, and how long it takes."""
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]

@@ -65,6 +65,7 @@ def run(
     tracking_uri: options.TrackingUri = None,
     data_dir: options.DataDir = None,
     force: options.Force = False,
+    replace: options.Replace = False,
     fail_fast: options.FailFast = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -95,7 +96,7 @@ def run(
             "plan": ", ".join(sweep.id for sweep in sweeps),
         },
     )
-    planned = plan_study(sweeps, study, files.digest, force=force)
+    planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
     happening = execute(
         planned, study, files, device, jobs=workers, force=force, fail_fast=fail_fast
     )
@@ -125,6 +126,7 @@ def plan(
     tracking_uri: options.TrackingUri = None,
     data_dir: options.DataDir = None,
     force: options.Force = False,
+    replace: options.Replace = False,
     as_json: options.Json = False,
 ) -> None:
     """List every run, and whether it would be trained, reused or shared. Nothing is trained."""
@@ -141,7 +143,7 @@ def plan(
 
     files = find(data_dir)
     study = Study.find(experiment, tracking_uri)
-    planned = plan_study(sweeps, study, files.digest, force=force)
+    planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
     if as_json:
         typer.echo(json.dumps(planned.as_json(), indent=2))
     else:

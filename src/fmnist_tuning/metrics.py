@@ -61,6 +61,12 @@ class Metric:
         return f"{shown:{_DIGITS[self.unit]}}"
 
     @property
+    def widest(self) -> float:
+        """How far its values can differ in practice; infinite where nothing limits them."""
+        # The loss of a guess among ten classes is log 10.
+        return {"percent": 1.0, "points": 1.0, "loss": math.log(10)}.get(self.unit, math.inf)
+
+    @property
     def axis_label(self) -> str:
         """For an axis whose values are `on_axis`: `validation accuracy, %`."""
         unit = _AXIS_UNITS.get(self.unit, self.unit)

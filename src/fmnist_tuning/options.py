@@ -48,6 +48,10 @@ Jobs = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Train finished runs again.")]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Let a sweep replace the study's one of that id, in results."),
+]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop when a run fails; default: the others go on.")
 ]

@@ -158,7 +158,7 @@ def print_study(out: Console, results: "StudyResults") -> None:
         if frames.arms:
             print_arms(out, frames, results.every)
         for claim, verdict in judge_claims(frames, results.every):
-            text = escape(f"{claim.that}: {outcome(claim, verdict)}")
+            text = escape(f"{claim.that}: {outcome(claim, verdict, frames)}")
             out.print(Padding(text, (0, 0, 0, 2)))
         if frames.missing:
             out.print(escape(frames.lacking), style="yellow")

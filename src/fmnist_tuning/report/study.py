@@ -13,7 +13,7 @@ from fmnist_tuning.analysis.frames import Summary, SweepFrames, build_frames, no
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CURVES, METRICS
-from fmnist_tuning.store.records import TrackedRun
+from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
@@ -57,14 +57,7 @@ def read_study(
             f"the study {study.name} has no sweep {', '.join(unknown)}; it has "
             f"{', '.join(tracked) or 'none'}"
         )
-    unreadable = [
-        found.definition
-        for id_, found in tracked.items()
-        if partly and not only and found.definition.parsed is None
-    ]
-    if len(unreadable) == len(tracked):
-        unreadable = []  # then the first one is the error
-    left_out = {definition.sweep for definition in unreadable}
+    left_out = _unreadable(tracked) if partly and not only else {}
     chosen = [id_ for id_ in tracked if id_ in only or not (only or id_ in left_out)]
     own = [tracked[sweep].definition.get() for sweep in chosen]
     needed = {*chosen, *(claim.versus_sweep for sweep in own for claim in sweep.claims)}
@@ -75,12 +68,8 @@ def read_study(
     }
     planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
     finished = study.finished_runs()
-    used = {
-        run.fingerprint: finished[run.fingerprint]
-        for sweep in chosen
-        for run in planned[sweep]
-        if run.fingerprint in finished
-    }
+    own_runs = [run.fingerprint for sweep in chosen for run in planned[sweep]]
+    used = {mark: finished[mark] for mark in own_runs if mark in finished}
     if not used:
         of = f" of {', '.join(only)}" if only else ""
         raise TrackingError(
@@ -98,8 +87,14 @@ def read_study(
         every=every,
         sweep_run_ids={sweep: tracked[sweep].run_id for sweep in chosen},
         runs=tuple(used.values()),
-        unreadable=tuple(str(definition) for definition in unreadable),
+        unreadable=tuple(left_out.values()),
     )
+
+
+def _unreadable(tracked: Mapping[str, TrackedSweep]) -> dict[str, str]:
+    """What is wrong with unreadable definitions; empty if all are, as then one is the error."""
+    found = {i: str(s.definition) for i, s in tracked.items() if s.definition.parsed is None}
+    return found if len(found) < len(tracked) else {}
 
 
 def _frames(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from fmnist_tuning.analysis.contrasts import Contrast
-from fmnist_tuning.analysis.frames import Summary
+from fmnist_tuning.analysis.frames import Summary, SweepFrames
 from fmnist_tuning.analysis.verdicts import Verdict
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.sweeps.arms import Arm
@@ -34,10 +34,10 @@ def worded_difference(metric: Metric, found: Contrast) -> str:
     return f"{text} (95 % interval {low} to {high}, {seeds})"
 
 
-def outcome(claim: Claim, verdict: Verdict | None) -> str:
-    """`supported: −1.32 points (95 % interval ...)`."""
+def outcome(claim: Claim, verdict: Verdict | None, frames: SweepFrames) -> str:
+    """`supported: −1.32 points (95 % interval ...)`; `frames` are those of the claim's sweep."""
     if verdict is None:
-        return "not judged: runs are missing"
+        return f"not judged: {_why_not(claim, frames)}"
     metric = METRICS[claim.metric]
     found = worded_difference(metric, verdict.contrast)
     match verdict.word:
@@ -56,6 +56,21 @@ def outcome(claim: Claim, verdict: Verdict | None) -> str:
             return f"inconclusive: {found}{hint}"
         case word:
             return f"{word}: {found}"
+
+
+def _why_not(claim: Claim, frames: SweepFrames) -> str:
+    sides = [claim.arm] if claim.versus_sweep else [claim.arm, claim.versus]
+    arms = [[arm for arm in frames.sweep.arms if arm.matches(side)] for side in sides]
+    if any(frames.arm(arm.label).empty for side in arms for arm in side):
+        return "runs are missing"
+    metric = METRICS[claim.metric]
+    unmeasured = [side for side in arms if not frames.by_seed(side, claim.metric)]
+    if not unmeasured:  # then it is the other sweep's side
+        return f"{claim.versus_sweep} has no finished runs of its arm"
+    which = markdown(unmeasured[0][0].label)
+    if claim.metric == "epochs_to_80":
+        return f"with {which}, the finished runs never reached 80 %"
+    return f"with {which}, the finished runs have no {metric.label}"
 
 
 def listed(items: Sequence[str]) -> str:

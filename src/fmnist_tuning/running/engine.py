@@ -13,6 +13,7 @@ from fmnist_tuning.running.worker import Device, Task
 from fmnist_tuning.store.records import TrackedRun
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.plan import Plan, PlanRow, make_plan
+from fmnist_tuning.sweeps.replacing import replaced
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.sweep import Sweep
 
@@ -21,22 +22,49 @@ _DELETED: Final = "its MLflow run was deleted while it was trained"
 
 
 def plan_study(
-    sweeps: Sequence[Sweep], study: Study | None, data_digest: str, *, force: bool = False
+    sweeps: Sequence[Sweep],
+    study: Study | None,
+    data_digest: str,
+    *,
+    force: bool = False,
+    replace: bool = False,
 ) -> Plan:
     """Plan sweeps in the order given, with what the study (None if it is new) has already.
 
     Raises:
-        ConfigError: When a combination asks for sweeps neither finished nor planned here.
+        ConfigError: When a combination asks for sweeps neither finished nor planned here, or the
+            study has a sweep of the same id with other settings and `replace` is not given.
         TrackingError: When the store fails, or its definition of a combined sweep is unreadable.
     """
     if study is None:
         return make_plan(sweeps, data_digest, finished={}, stored={}, force=force)
+    finished = study.finished_runs()
+    if not replace:
+        _check_replaced(sweeps, study, data_digest, finished)
     sources = {source for s in sweeps if s.pending and s.combine for source in s.combine.sources}
     wanted = sources - {sweep.id for sweep in sweeps}
     stored = study.definitions(wanted) if wanted else {}
-    return make_plan(
-        sweeps, data_digest, finished=study.finished_runs(), stored=stored, force=force
-    )
+    return make_plan(sweeps, data_digest, finished=finished, stored=stored, force=force)
+
+
+def _check_replaced(
+    sweeps: Sequence[Sweep], study: Study, data_digest: str, finished: Mapping[str, TrackedRun]
+) -> None:
+    stored = {found.sweep: found for found in study.sweeps()}
+    problems = []
+    for sweep in sweeps:
+        known = stored.get(sweep.id)
+        before = known.definition.parsed if known else None
+        if known is None or before is None:
+            continue
+        if change := replaced(sweep, before, known.data_digest, data_digest, finished):
+            problems.append(
+                f"sweep {sweep.id}: the study {study.name} has it with other settings ({change}); "
+                "give the file another id in `sweep:`, name another study with --study, or show "
+                "these settings from now on with --replace (the runs stay stored)"
+            )
+    if problems:
+        raise ConfigError(problems)
 
 
 def execute(

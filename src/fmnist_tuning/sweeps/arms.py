@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,58 @@ LABELS: Final = ("name", "predicted")
 """What an arm in a sweep's list can have beside settings."""
 
 MAX_NAME: Final = 60
+
+_OTHER_NAMES: Final = {
+    "learning_rate": "lr eta alpha step_size learning_rate_init base_lr",
+    "dropout_rate": "dropout p drop drop_rate dropout_p dropout_prob keep_prob",
+    "epochs": "n_epochs num_epochs max_epochs nb_epoch iterations max_iter steps",
+    "batch_size": "bs batch n_batch minibatch minibatch_size train_batch_size",
+    "optimizer": "opt optim optimiser solver algorithm",
+    "weight_decay": "wd l2 l2_reg regularization reg_lambda",
+    "momentum": "mom beta1",
+    "num_conv_layers": "depth layers n_layers num_layers n_conv conv_layers n_conv_layers blocks",
+    "conv_channels": "channels filters n_filters num_filters out_channels width features",
+    "kernel_size": "kernel kernels filter_size ksize",
+    "use_pooling": "pool pooling max_pool maxpool max_pooling",
+    "use_batch_norm": "bn batchnorm batch_norm batch_normalization normalization norm",
+    "fc_units": "hidden hidden_units hidden_size units dense dense_units fc linear_units n_hidden",
+    "precision": "dtype amp mixed_precision fp16 bf16",
+    "validation": "split val_split validation_split holdout",
+    "train_size": "n_train num_train subset limit_train_batches train_samples",
+    "val_size": "n_val num_val test_size val_samples limit_val_batches",
+}
+"""What other programs call our settings."""
+
+_ELSEWHERE: Final = {
+    "the learning rate is constant": "scheduler lr_scheduler schedule warmup gamma decay",
+    "the activation is ReLU": "activation act nonlinearity",
+    "images are not augmented": "augmentation augment transforms flip",
+    "every training has all its epochs": "early_stopping patience min_delta",
+    "weights start as torch starts them": "init initialization initializer weight_init",
+    "the loss is cross-entropy": "loss criterion loss_fn label_smoothing",
+    "gradients are not clipped": "gradient_clip grad_clip clip max_grad_norm",
+    "--device and --jobs are options of `fmnist run`": "device gpu gpus jobs num_workers workers",
+    "--data-dir is an option of `fmnist run`": "data data_dir dataset root",
+    "seeds have a key of their own, `seeds`": "random_state random_seed manual_seed",
+}
+"""What others have settings for, and what holds here."""
+
+
+def unknown_setting(key: str) -> str:
+    """What to do about a key that is no setting."""
+    folded = re.sub("[- ]", "_", key.casefold())
+    for name, others in _OTHER_NAMES.items():
+        if folded in others.split():
+            return f"unknown key; did you mean {name}?"
+    instead = [text for text, names in _ELSEWHERE.items() if folded in names.split()]
+    close = nearest(key, SETTINGS)
+    if "did you mean" in close and not instead:
+        return f"unknown key{close}"
+    here = f": {instead[0]}" if instead else ""
+    return (
+        f"there is no such setting{here}; docs/sweep-files.md lists the settings, and "
+        "CONTRIBUTING.md says how to add one"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +146,7 @@ def problems_of_settings(place: tuple[str | int, ...], settings: Settings) -> li
         if key == "seed":
             problems.append(Problem((*place, key), "is not set here; list the seeds in `seeds`"))
         elif key not in SETTINGS:
-            problems.append(Problem((*place, key), f"unknown key{nearest(key, SETTINGS)}"))
+            problems.append(Problem((*place, key), unknown_setting(key)))
         else:
             try:
                 run_config({key: value})

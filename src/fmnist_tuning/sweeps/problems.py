@@ -111,6 +111,8 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
         case "literal_error" if isinstance(value, str):
             allowed = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
             return f"found {shown(value)}{nearest(value, allowed)}"
+    if detail["type"] == "dict_type" and path[-1:] in {("arm",), ("versus",)} and value:
+        return f"found {shown(value)}, allowed: a mapping, such as {{name: {value}}}"
     default = detail["msg"].replace("Input should be ", "")
     text = _ALLOWED.get(detail["type"], f"{default[0].lower()}{default[1:]}")
     return f"found {shown(value)}, allowed: {text}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
-from fmnist_tuning.sweeps.arms import SETTINGS
+from fmnist_tuning.sweeps.arms import SETTINGS, unknown_setting
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
@@ -67,7 +67,7 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         elif key == "seed":
             problems.append(f"{place}: is not set here; give `--seeds {text},`")
         elif key not in SETTINGS:
-            problems.append(f"{place}: unknown key{nearest(key, SETTINGS)}")
+            problems.append(f"{place}: {unknown_setting(key)}")
         elif key in settings:
             problems.append(f"{place}: given twice")
         else:
@@ -102,19 +102,32 @@ def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
     for path in paths:
         try:
             if path.is_dir():
-                inside = sorted(p for p in path.iterdir() if p.suffix in {".yaml", ".yml"})
+                inside = sorted(p for p in path.iterdir() if _is_sweep_file(p))
                 if not inside:
                     problems.append(f"{path}: this folder has no .yaml file")
                 files += inside
             elif path.exists():
                 files.append(path)
             else:
-                there = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-                hint = nearest(path.name, there) if there else ""
-                problems.append(f"{path}: no such file{hint}")
+                problems.append(f"{path}: no such file{_nearest_file(path)}")
         except OSError as error:  # the name is too long, or we may not read the folder
             problems.append(f"{shown(str(path))}: cannot be read: {error.strerror}")
     return list(dict.fromkeys(files))
+
+
+def _is_sweep_file(path: Path) -> bool:
+    # Editors and copies from other systems leave hidden files beside a file.
+    return path.suffix.lower() in {".yaml", ".yml"} and not path.name.startswith(".")
+
+
+def _nearest_file(path: Path) -> str:
+    """`; did you mean configs/exp1.yaml?`, or the names that are there."""
+    folder = next(folder for folder in (path.parent, *path.parents) if folder.is_dir())
+    wanted = path.relative_to(folder).parts[0]
+    there = [p.name for p in folder.iterdir() if _is_sweep_file(p)]
+    if wanted != path.name or not there:  # the folder's name may be the wrong one
+        there += [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return nearest(wanted, sorted(there)) if there else ""
 
 
 def _read(path: Path) -> str:

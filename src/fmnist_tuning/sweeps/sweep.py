@@ -83,6 +83,18 @@ class Claim(Frozen):
     expect: Literal["higher", "lower", "equal"]  # `arm`, compared with `versus`
     margin: Annotated[float, Field(ge=0)]  # the smallest difference that matters
 
+    @pydantic.model_validator(mode="after")
+    def _possible(self) -> Self:
+        metric = METRICS[self.metric]
+        most = metric.widest / 10
+        if self.margin >= most:
+            allowed = f"less than {most:.3g}, in the metric's own unit"
+            if metric.unit in {"percent", "points"}:
+                allowed += f": {self.margin:g} percentage points are {self.margin / 100:g}"
+            text = f"found {self.margin:g}, allowed: {allowed}"
+            raise_problems([Problem(("margin",), text)])
+        return self
+
 
 class Figure(Frozen):
     """The sweep's figure: one of `report.figures.kinds.KINDS`, with swept settings as its axes."""

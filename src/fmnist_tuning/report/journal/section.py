@@ -124,7 +124,7 @@ class Section:
         lines = []
         for claim, verdict in self.judged:
             word = _word(verdict)
-            rest = outcome(claim, verdict).removeprefix(word)
+            rest = outcome(claim, verdict, self.frames).removeprefix(word)
             lines.append(f"- {capital(markdown(claim.that))}: **{word}**{rest}.")
         return "\n".join(lines) or "The sweep's file makes no claims."
 

@@ -1,0 +1,49 @@
+"""A sweep of a study that is run again with other settings: what the study would no longer show."""
+
+from collections.abc import Container, Iterable
+
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.runs import runs_of
+from fmnist_tuning.sweeps.settings import format_value
+from fmnist_tuning.sweeps.sweep import Sweep
+
+_NAMED = 3
+
+
+def replaced(
+    sweep: Sweep, before: Sweep, data_before: str, data_digest: str, finished: Container[str]
+) -> str | None:
+    """What running `sweep` would replace of the study's sweep of that id; None if nothing.
+
+    Further arms and seeds replace nothing, nor do other texts, claims and figures. A sweep without
+    finished runs has nothing to lose. The arms of a combination follow from other sweeps.
+
+    Args:
+        sweep: As it is planned.
+        before: As it was run last.
+        data_before: The digest of the images that it was run on.
+        data_digest: The digest of the images now.
+        finished: Fingerprints of the study's finished runs.
+    """
+    if not any(run.fingerprint in finished for run in runs_of(before, data_before)):
+        return None
+    if data_before != data_digest:
+        return f"data: {data_before} → {data_digest}"
+    if sweep.combine is not None and before.combine is not None:
+        return None if sweep.fixed == before.fixed else f"fixed: {before.fixed} → {sweep.fixed}"
+    kept = {arm.config for arm in sweep.arms}
+    lost = [arm for arm in before.arms if arm.config not in kept]
+    return _difference(lost[0], sweep.arms) if lost else None
+
+
+def _difference(lost: Arm, arms: Iterable[Arm]) -> str:
+    """How an arm differs from the one that is most like it: `epochs: 10 → 1`."""
+    old = lost.config.model_dump()
+    changes = [
+        [f"{k}: {format_value(old[k])} → {format_value(v)}" for k, v in new.items() if old[k] != v]
+        for new in (arm.config.model_dump() for arm in arms)
+    ]
+    fewest = min(changes, key=len, default=[])
+    if not fewest or len(fewest) > _NAMED:
+        return f"the arm {lost.label} is gone"
+    return ", ".join(fewest)
