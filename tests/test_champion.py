@@ -409,3 +409,21 @@ def test_the_figures_say_what_is_taken_for_what():
     mistakes = texts(draw_mistakes(hand_made(), CLASS_NAMES, "Title", "Note"))
     assert "Coat\nnot Bag\n97.0 %" in mistakes
     assert any(text.startswith("The 2 of 2 mistakes") for text in mistakes)
+
+
+def test_one_bad_picture_among_others(in_study, tmp_path):
+    """The others are named; the bad ones are reported, all of them, and the exit code is 1."""
+    blank = tmp_path / "blank.png"
+    Image.new("L", (50, 50), 200).save(blank)
+    done = in_study("predict", "0", blank, "nowhere.png", "1", "--json")
+    assert done.returncode == 1
+    records = json.loads(done.stdout)
+    assert ["garment" in record for record in records] == [True, False, False, True]
+    assert records[1]["error"].endswith("shows nothing that differs from its border")
+    done = in_study("predict", "0", blank, "nowhere.png")
+    assert done.returncode == 1
+    assert "test image 0" in done.stdout
+    assert done.stderr.count("error: ") == 2
+    done = in_study("predict", blank, "nowhere.png")
+    assert done.returncode == 2
+    assert "nowhere.png: cannot be read" in done.stderr

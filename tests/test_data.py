@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import re
 import shutil
 import stat
+import subprocess
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,8 @@ from fmnist_tuning.data import files
 from fmnist_tuning.data.fetch import fetch_images
 from fmnist_tuning.data.files import PUBLISHED, DataFiles, find, verify
 from fmnist_tuning.errors import DataError
+from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.reading import load_sweeps
 
 
 def refresh_checksums(folder: Path) -> None:
@@ -158,7 +162,7 @@ def test_a_list_of_checksums_that_is_none(tmp_path):
     """The remedy is the command that writes one."""
     folder = write_data(tmp_path)
     (folder / "SHA256SUMS").write_text("hello\n")
-    with pytest.raises(DataError, match=r"write it with `sha256sum \*-ubyte > SHA256SUMS`"):
+    with pytest.raises(DataError, match=r"write it with `sha256sum \*ubyte > SHA256SUMS`"):
         verify(folder)
 
 
@@ -400,3 +404,70 @@ def test_processes_share_the_images(tiny_data):
     process.join(30)
     assert ours.recv() == sums
     assert (shared.arrays()[0] == 7).all()
+
+
+def test_names_with_dots_and_nested_folders(tmp_path):
+    """As other copies of the files have them; nothing needs to be renamed."""
+    write_data(tmp_path / "archive/fashion")
+    for path in list((tmp_path / "archive/fashion").glob("*ubyte*")):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    listing = tmp_path / "archive/fashion/SHA256SUMS"
+    listing.write_text(listing.read_text().replace("-idx", ".idx"))
+    assert find(tmp_path).counts == find(write_data(tmp_path / "plain")).counts
+
+
+def test_own_images_without_a_list(tmp_path):
+    """The message says how they are admitted, and does so."""
+    folder = write_data(tmp_path / "my images", checksums=False)
+    with pytest.raises(DataError) as caught:
+        verify(folder)
+    (command,) = re.findall(r"`(cd .*? && sha256sum .*?)`", str(caught.value))
+    subprocess.run(["sh", "-c", command], check=True)
+    assert verify(folder).counts == (TRAIN_COUNT, TEST_COUNT)
+
+
+def test_tables_from_kaggle(tmp_path, fmnist_here):
+    """Two files of 785 columns become the four, and are the same images."""
+    for name, count, seed in (("test", TEST_COUNT, 2), ("train", TRAIN_COUNT, 1)):
+        images, labels = tiny_images(count, seed)
+        rows = np.column_stack([labels, images.reshape(count, -1)]).astype(int)
+        heading = ",".join(["label", *(f"pixel{n}" for n in range(1, 785))])
+        np.savetxt(tmp_path / f"f_{name}.csv", rows, "%d", ",", header=heading, comments="")
+    with pytest.raises(DataError) as caught:
+        find(tmp_path)
+    assert f"(`fmnist data --csv {tmp_path}/f_test.csv {tmp_path}/f_train.csv`" in str(caught.value)
+    done = fmnist_here("data", "--csv", "f_test.csv", "f_train.csv", "--data-dir", "made")
+    assert done.returncode == 0, done.stderr
+    made, written = find(tmp_path / "made"), verify(write_data(tmp_path / "idx"))
+    assert made.digest == written.digest
+
+
+@pytest.mark.parametrize("text", ["", "label,a\n1,2\n", "x", "1," * 784 + "999\n", "1;2\n"])
+def test_tables_of_another_shape(fmnist_here, tmp_path, text):
+    """One line, and nothing is written."""
+    (tmp_path / "a.csv").write_text(text)
+    done = fmnist_here("data", "--csv", "a.csv", "a.csv", "--data-dir", "made")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a.csv: ")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.usefixtures("migrated")
+def test_all_images_are_all_there_are(fmnist_here, sweep_file, tiny_data):
+    """Sizes that are left out; and more than there are is said before anything starts."""
+    file = sweep_file("sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0]}\n")
+    done = fmnist_here("plan", file, "--data-dir", tiny_data)
+    assert done.returncode == 0, done.stderr
+    for key, size, most in (("train_size", 5_000, TRAIN_COUNT), ("val_size", 900, TEST_COUNT)):
+        done = fmnist_here("run", file, "--set", f"{key}={size}", "--data-dir", tiny_data)
+        assert done.returncode == 2
+        assert f"{key}: found {size:,}, allowed: at most {most}, as many as" in done.stderr
+    assert "s" not in str(Study.open().sweeps())
+
+
+def test_all_of_a_holdout(sweep_file):
+    """What the holdout leaves."""
+    fixed = "fixed: {validation: holdout, holdout_size: 40}\n"
+    text = f"sweep: s\ntitle: S\ngrid: {{dropout_rate: [0.0]}}\n{fixed}"
+    (sweep,) = load_sweeps([sweep_file(text)], images=(400, 100))
+    assert (sweep.arms[0].config.train_size, sweep.arms[0].config.val_size) == (360, 40)

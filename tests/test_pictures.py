@@ -1,5 +1,6 @@
 """Pictures of garments: brought to what the network knows, or refused in words."""
 
+import io
 import struct
 import zlib
 
@@ -116,8 +117,6 @@ def bomb(edge: int) -> bytes:
 def test_what_is_no_picture_of_a_garment(tmp_path):
     """One line each, with the file and the reason."""
     blank = saved(tmp_path, np.full((50, 50), 255, np.uint8), "blank.png")
-    gif = saved(tmp_path, shirt(), "moving.gif")
-    disguised = gif.rename(tmp_path / "disguised.png")
     cut = saved(tmp_path, np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8), "cut.png")
     cut.write_bytes(cut.read_bytes()[:3000])
     hair = np.full((200, 200), 255, np.uint8)
@@ -130,12 +129,11 @@ def test_what_is_no_picture_of_a_garment(tmp_path):
     (tmp_path / "larger.png").write_bytes(bomb(40_000))
     for path, reason in {
         blank: "shows nothing",
-        disguised: "not a picture in the format PNG or JPEG",
         cut: "cannot be read",
         thin: "too thin to be seen",
         line: "50 x 1 pixels, allowed: from 2 x 2",
-        tmp_path / "text.png": "not a picture in the format",
-        tmp_path / "empty.jpg": "not a picture in the format",
+        tmp_path / "text.png": "not a picture; allowed: PNG, JPEG, WEBP",
+        tmp_path / "empty.jpg": "not a picture; allowed: PNG, JPEG, WEBP",
         tmp_path / "bomb.png": "10,000 x 10,000 pixels, allowed: from 2 x 2 to 50 million",
         tmp_path / "larger.png": "could be decompression bomb",
         tmp_path / "missing.png": "No such file or directory",
@@ -154,3 +152,68 @@ def test_a_number_that_no_test_image_has(fmnist_here, tiny_data, number):
     assert done.returncode == 2
     assert "no test image and no file; test images are 0 to 99" in done.stderr
     assert len(done.stderr) < 200
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.gif", "a.bmp", "a.tiff", "a.ppm"])
+def test_other_formats(tmp_path, name):
+    """Whatever Pillow reads; the name says nothing."""
+    photo = np.full((90, 90), 250, np.uint8)
+    photo[20:70, 30:60] = 80
+    Image.fromarray(photo).save(tmp_path / name)
+    expected = read_picture(saved(tmp_path, photo, "a.png"))
+    found = read_picture(tmp_path / name)
+    assert np.abs(found.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("paleness", [0, 20, 120])
+def test_a_cut_out_is_seen_by_its_silhouette(tmp_path, paleness):
+    """A garment as white as paper, on a transparent ground, is no blank picture."""
+    cut_out = np.zeros((90, 90, 4), np.uint8)
+    cut_out[20:70, 30:60] = (255 - paleness, 255 - paleness, 255 - paleness, 255)
+    path = tmp_path / "cut_out.png"
+    Image.fromarray(cut_out, "RGBA").save(path)
+    found = read_picture(path)
+    rows, columns = np.flatnonzero(found.max(1)), np.flatnonzero(found.max(0))
+    assert (len(rows), len(columns)) == (28, 17)
+    assert found[14, 14] == pytest.approx(max(paleness, 100), abs=2)
+
+
+def test_sixteen_bits_that_hold_eight(tmp_path):
+    """Values up to 255 are those of a grey level; larger ones are scaled."""
+    photo = np.full((90, 90), 250, np.uint16)
+    photo[20:70, 30:60] = 80
+    for factor in (1, 257):
+        Image.fromarray(photo * np.uint16(factor)).save(tmp_path / f"{factor}.png")
+    assert (
+        np.abs(
+            read_picture(tmp_path / "1.png").astype(int) - read_picture(tmp_path / "257.png")
+        ).max()
+        <= 2
+    )
+
+
+def test_a_pattern_too_fine_to_be_seen(tmp_path):
+    """Scaled down, noise would be a grey patch, which looks like a bag."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    with pytest.raises(PictureError, match="too fine to be seen at 28 x 28"):
+        read_picture(saved(tmp_path, noise, "noise.png"))
+
+
+@pytest.mark.slow
+def test_what_is_unlike_the_images_seen(real_data):
+    """One in a hundred test images, and nearly all noise, stripes and negatives."""
+    from fmnist_tuning.data.files import find
+    from fmnist_tuning.data.typical import describe, is_typical
+
+    data = find(real_data)
+    assert is_typical(data.test_images).mean() == pytest.approx(0.99, abs=0.001)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (500, 28, 28), np.uint8)
+    assert is_typical(noise).mean() < 0.01
+    assert is_typical(255 - data.test_images[:500]).mean() < 0.05
+    x = np.arange(28)
+    stripes = [np.tile(127 + 127 * np.sin(x * w), (28, 1)) for w in rng.uniform(0.5, 2, 100)]
+    assert is_typical(np.array(stripes).astype(np.uint8)).mean() < 0.05
+    again = np.load(io.BytesIO(describe(data)))
+    assert again["limit"] == pytest.approx(5.082, abs=0.001)
+    assert str(again["digest"]) == data.digest

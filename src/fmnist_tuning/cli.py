@@ -24,6 +24,7 @@ from fmnist_tuning.study_commands import (
 )
 
 if TYPE_CHECKING:
+    from fmnist_tuning.data.files import DataFiles
     from fmnist_tuning.sweeps.sweep import Sweep
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ def run(
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
+    sweeps = _sweeps(configs, settings, seeds, files)
     study = Study.open(experiment, tracking_uri)
     out = terminal.console(stderr=True, quiet=quiet)
     terminal.facts(
@@ -142,6 +144,7 @@ def plan(
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
+    sweeps = _sweeps(configs, settings, seeds, files)
     study = Study.find(experiment, tracking_uri)
     planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
     if as_json:
@@ -157,12 +160,24 @@ def data(
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Download the images if they are missing or damaged.")
     ] = False,
+    csv: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="TRAIN TEST",
+            help="Make the images of two CSV files: a label, then 784 pixels.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Show where the images are and check them; --fetch downloads them."""
     from fmnist_tuning.data.fetch import fetch_images
     from fmnist_tuning.data.files import DEFAULT_FOLDER, find
 
+    if csv is not None:
+        from fmnist_tuning.data.tables import convert
+
+        convert(csv, data_dir or DEFAULT_FOLDER)
     try:
         files = find(data_dir)
     except DataError as error:
@@ -209,7 +224,13 @@ def _leave_at_once() -> None:
         gc.freeze()
 
 
-def _sweeps(configs: list[Path], settings: list[str] | None, seeds: str | None) -> "list[Sweep]":
+def _sweeps(
+    configs: list[Path],
+    settings: list[str] | None,
+    seeds: str | None,
+    files: "DataFiles | None" = None,
+) -> "list[Sweep]":
+    """Read sweep files; first before anything is loaded, and again as the images are known."""
     from fmnist_tuning.report.figures.kinds import axes_by_kind
     from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
 
@@ -218,6 +239,7 @@ def _sweeps(configs: list[Path], settings: list[str] | None, seeds: str | None) 
         parse_overrides(settings or []),
         None if seeds is None else parse_seeds(seeds),
         figures=axes_by_kind(),
+        **({"images": files.counts} if files else {}),
     )
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from fmnist_tuning.data.files import CLASS_NAMES, find
 from fmnist_tuning.data.pictures import read_picture
+from fmnist_tuning.data.typical import digest, is_typical
 from fmnist_tuning.errors import PictureError, TrackingError
+from fmnist_tuning.store.records import DATA
 from fmnist_tuning.store.registry import Champion
 from fmnist_tuning.sweeps.settings import RunConfig
 
@@ -31,6 +33,7 @@ class Answer:
     image: str
     probabilities: dict[str, float]  # by class, the highest first
     truth: str | None
+    typical: bool | None  # whether it looks like what the network has seen; None if that is unknown
 
     @property
     def garment(self) -> str:
@@ -45,31 +48,45 @@ class Answer:
             "probability": self.probabilities[self.garment],
             "probabilities": self.probabilities,
             "truth": self.truth,
+            "typical": self.typical,
         }
 
 
-def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Picture]:
-    """Read files by their names and test images by their numbers.
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An image that cannot be classified."""
+
+    name: str
+    problem: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"image": self.name, "error": self.problem}
+
+
+def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Picture | Unread]:
+    """Read files by their names and test images by their numbers; one that fails stops no other.
 
     If there is a file whose name is a number, it is read. The test images are read from `data_dir`,
     but only if they are needed.
 
     Raises:
-        PictureError: For a file that is no picture, and for a number without a test image.
         DataError: When the test images are missing or damaged.
     """
     numbers = {name for name in names if name.isdecimal() and not _exists(name)}
     files = find(data_dir) if numbers else None
 
-    def picture(name: str) -> Picture:
+    def picture(name: str) -> Picture | Unread:
         if files is None or name not in numbers:
-            return Picture(name, read_picture(Path(name)))
+            try:
+                return Picture(name, read_picture(Path(name).expanduser()))
+            except (PictureError, RuntimeError) as error:
+                return Unread(name, str(error))
         # Python refuses to convert numbers with thousands of digits.
         number, count = int(name[:9]), len(files.test_labels)
         if len(name) > 9 or number >= count:  # noqa: PLR2004
-            raise PictureError(
-                f"{name[:20]}: no test image and no file; test images are 0 to {count - 1:,}"
-            )
+            there = f"test images are 0 to {count - 1:,}"
+            return Unread(name[:20], f"{name[:20]}: no test image and no file; {there}")
         truth = CLASS_NAMES[files.test_labels[number]]
         return Picture(f"test image {number}", files.test_images[number], truth)
 
@@ -93,9 +110,13 @@ def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]
         )
     classifier = unpack_weights(champion.weights, config.arguments("network"))
     pixels = np.stack([image.pixels for image in images])
+    known = champion.run.tags.get(DATA) == digest()
+    typical = [bool(one) if known else None for one in is_typical(pixels)]
     return [
-        Answer(image.name, _ranked(probabilities), image.truth)
-        for image, probabilities in zip(images, classify(classifier, pixels), strict=True)
+        Answer(image.name, _ranked(probabilities), image.truth, like)
+        for image, probabilities, like in zip(
+            images, classify(classifier, pixels), typical, strict=True
+        )
     ]
 
 

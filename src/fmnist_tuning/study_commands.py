@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fmnist_tuning import DEFAULT_STUDY, options
-from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.errors import FmnistError, PictureError
 from fmnist_tuning.options import say
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="PNG or JPEG files, or numbers of test images, from 0.",
+            help="Pictures, or numbers of test images, from 0.",
             show_default=False,
         ),
     ],
@@ -162,18 +162,34 @@ def predict(
 ) -> None:
     """Name the garment in each image with the network of the study's champion."""
     from fmnist_tuning import terminal
-    from fmnist_tuning.prediction import name_garments, read_images
+    from fmnist_tuning.prediction import Picture, Unread, name_garments, read_images
     from fmnist_tuning.store.registry import Registry
 
     chosen = read_images(images, data_dir)
+    unread = [image for image in chosen if isinstance(image, Unread)]
+    pictures = [image for image in chosen if isinstance(image, Picture)]
+    if not pictures:
+        raise PictureError("\n".join(image.problem for image in unread))
     best = Registry.existing(tracking_uri).champion(experiment)
-    answers = name_garments(chosen, best)
+    answers = name_garments(pictures, best)
     if as_json:
-        typer.echo(json.dumps([answer.as_json() for answer in answers], indent=2))
+        named = iter(answers)
+        records = [image if isinstance(image, Unread) else next(named) for image in chosen]
+        typer.echo(json.dumps([record.as_json() for record in records], indent=2))
     else:
         about = f"{best.run.name}, version {best.version}"
         terminal.facts(terminal.console(stderr=True), {"model": about})
         terminal.print_predictions(terminal.console(), answers)
+        for answer in answers:
+            if answer.typical is False:
+                say(
+                    f"{answer.image}: unlike all that the network has seen; do not trust it",
+                    err=True,
+                )
+    for image in unread:
+        say(f"error: {image.problem}", err=True)
+    if unread:
+        raise typer.Exit(1)
 
 
 def export(

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import multiprocessing
 import os
+import shlex
 import struct
 import zlib
 from ctypes import Array, c_ubyte
@@ -43,6 +44,7 @@ _FETCH_AGAIN: Final = "delete it, and `fmnist data --fetch` gets it again"
 
 # More than twice the size of Fashion-MNIST. A forged gzip file could expand without limit.
 _MAX_BYTES: Final = 1 << 27
+MOST_IMAGES: Final = {"train": 60_000, "t10k": 10_000}
 _MAX_LISTING_BYTES: Final = 100_000
 
 _SHM: Final = Path("/dev/shm")  # noqa: S108  where Python puts shared memory
@@ -60,6 +62,11 @@ class DataFiles:
     train_labels: NDArray[np.uint8]  # (N,) 0 to 9
     test_images: NDArray[np.uint8]  # (M, 28, 28)
     test_labels: NDArray[np.uint8]  # (M,) 0 to 9
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many training and test images there are."""
+        return len(self.train_labels), len(self.test_labels)
 
     @property
     def described(self) -> str:
@@ -87,7 +94,7 @@ def find(data_dir: Path | None = None) -> DataFiles:
     """
     places = [data_dir] if data_dir is not None else [DEFAULT_FOLDER, DEBIAN_FOLDER]
     for place in places:
-        for folder in (place / TORCHVISION_LAYOUT, place):
+        for folder in (place / TORCHVISION_LAYOUT, place, *_nested(place)):
             try:
                 there = any(_path(folder, name) for name in PUBLISHED)
             except OSError as error:  # the name is too long, or we may not read the folder
@@ -96,9 +103,30 @@ def find(data_dir: Path | None = None) -> DataFiles:
                 return verify(folder)
     looked = " nor in ".join(str(place) for place in places)
     raise MissingDataError(
-        f"the Fashion-MNIST images are not in {looked}; `fmnist data --fetch` gets them, and "
-        "--data-dir (or FMNIST_DATA_DIR) names another folder"
+        f"the Fashion-MNIST images are not in {looked}{_otherwise(places[0])}; `fmnist data "
+        "--fetch` gets them, and --data-dir (or FMNIST_DATA_DIR) names another folder"
     )
+
+
+def _nested(place: Path) -> list[Path]:
+    """Folders in a folder, and those in them: archives unpack in many ways."""
+    try:
+        inside = sorted(path for path in place.glob("*") if path.is_dir())
+        return [*inside, *(deep for path in inside for deep in sorted(path.glob("*/")))]
+    except OSError:
+        return []
+
+
+def _otherwise(place: Path) -> str:
+    """What is there instead, and how it is brought into form."""
+    try:
+        tables = sorted(place.rglob("*.csv"))[:2]
+    except OSError:
+        tables = []
+    if len(tables) < 2:  # noqa: PLR2004  training and test images
+        return ""
+    names = " ".join(shlex.quote(str(path)) for path in tables)
+    return f" (`fmnist data --csv {names}` makes them of these tables)"
 
 
 def verify(folder: Path) -> DataFiles:
@@ -126,20 +154,25 @@ def verify(folder: Path) -> DataFiles:
         digests.append(hashlib.sha256(content).hexdigest())
         if digests[-1] != expected[name]:
             raise DataError(
-                f"{path} is damaged: its contents are not those that were published (SHA-256 "
-                f"differs); {_FETCH_AGAIN}"
+                f"{path}: its contents are not those that were published (SHA-256 differs). If "
+                f"they are damaged, {_FETCH_AGAIN}. If they are your own images, list them: "
+                f"`cd {shlex.quote(str(folder))} && sha256sum *ubyte > {CHECKSUMS}` (after `gunzip "
+                "*.gz`)"
                 if expected is PUBLISHED
                 else f"{path} is damaged: its contents are not those that {CHECKSUMS} lists; put "
-                f"back the right ones, or list these with `sha256sum *-ubyte > {CHECKSUMS}`"
+                f"back the right ones, or list these with `sha256sum *ubyte > {CHECKSUMS}`"
             )
-    for kind, images, labels in (("train", *arrays[:2]), ("t10k", *arrays[2:])):
+    kinds: tuple[str, ...] = ("train", "t10k")
+    for kind, images, labels in zip(kinds, arrays[::2], arrays[1::2], strict=True):
         if len(images) != len(labels):
             raise DataError(
                 f"{folder}: found {len(images):,} {kind} images but {len(labels):,} labels, "
                 "allowed: the same number of both"
             )
-        if not len(images):
-            raise DataError(f"{folder}: found no {kind} images, allowed: at least one")
+        if not 0 < len(images) <= (most := MOST_IMAGES[kind]):
+            raise DataError(
+                f"{folder}: found {len(images):,} {kind} images, allowed: from 1 to {most:,}"
+            )
     return DataFiles(
         folder=folder,
         digest=hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
@@ -149,8 +182,9 @@ def verify(folder: Path) -> DataFiles:
 
 
 def _path(folder: Path, name: str) -> Path | None:
-    candidates = (folder / name, folder / f"{name}.gz")
-    return next((path for path in candidates if path.is_file()), None)
+    # Some copies of the files have a dot in their names, as those of MNIST had.
+    names = (name, f"{name}.gz", dotted := name.replace("-idx", ".idx"), f"{dotted}.gz")
+    return next((path for each in names if (path := folder / each).is_file()), None)
 
 
 def _expected_checksums(folder: Path) -> dict[str, str]:
@@ -161,6 +195,7 @@ def _expected_checksums(folder: Path) -> dict[str, str]:
         with listing.open("rb") as file:
             lines = file.read(_MAX_LISTING_BYTES).decode("utf-8").splitlines()
         own = {name.lstrip(" *"): digest for digest, name in (li.split(maxsplit=1) for li in lines)}
+        own |= {name.replace(".idx", "-idx"): digest for name, digest in own.items()}
         return {name: own[name].lower() for name in PUBLISHED}
     except (OSError, ValueError, KeyError) as error:
         reason = {
@@ -170,7 +205,7 @@ def _expected_checksums(folder: Path) -> dict[str, str]:
         }.get(type(error), str(error))
         raise DataError(
             f"{listing} does not list the SHA-256 of each uncompressed file: found {reason}; write "
-            f"it with `sha256sum *-ubyte > {CHECKSUMS}`"
+            f"it with `sha256sum *ubyte > {CHECKSUMS}`"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Reads sweep files and command-line overrides, and reports all problems of all files at once."""
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.arms import SETTINGS, unknown_setting
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
+from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import shown
 
@@ -26,11 +27,13 @@ def load_sweeps(
     seeds: Sequence[int] | None = None,
     *,
     figures: Mapping[str, tuple[str, ...]] | None = None,
+    images: tuple[int, int] = (TRAIN_IMAGES, TEST_IMAGES),
 ) -> list[Sweep]:
     """Read sweep files in the order given; a folder stands for its YAML files, sorted by name.
 
     `overrides` replace or extend every sweep's `fixed`; `seeds` replace every sweep's own.
     `figures` are the kinds of figure with the axes that each needs; None does not check figures.
+    `images` are how many training and test images there are, for sweeps that ask for all or more.
 
     Raises:
         ConfigError: With every problem of every file.
@@ -39,9 +42,10 @@ def load_sweeps(
     sweeps: dict[str, tuple[Path, Sweep]] = {}
     context = None if figures is None else {"figures": figures}
     for path in _files(paths, problems):
-        sweep = _load(path, dict(overrides or {}), seeds, context, problems)
+        sweep = _load(path, dict(overrides or {}), seeds, context, problems, images=images)
         if sweep is None:
             continue
+        problems += _too_few(path, sweep, *images)
         if sweep.id in sweeps:
             other = sweeps[sweep.id][0]
             problems.append(f"{path}: sweep: {sweep.id} is already the name of {other}")
@@ -152,6 +156,8 @@ def _load(
     seeds: Sequence[int] | None,
     context: _Context,
     problems: list[str],
+    *,
+    images: tuple[int, int],
 ) -> Sweep | None:
     try:
         raw, lines = read_yaml(_read(path))
@@ -166,7 +172,8 @@ def _load(
         problems.append(f"{path}: --set {key}: this sweep varies it; edit the file instead")
     fixed = {} if raw.get("fixed") is None else raw["fixed"]
     if isinstance(fixed, dict):
-        raw = {**raw, "fixed": {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}}
+        fixed = {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}
+        raw = {**raw, "fixed": _all_there_are(fixed, swept, *images) | fixed}
     if seeds is not None:
         first = FRESH_SEEDS_FROM if raw.get("combine") else 0
         raw = {**raw, "seeds": [first + seed for seed in seeds]}
@@ -190,6 +197,31 @@ def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) 
         more = problems_of(error, Sweep)
         return found + [p for p in more if p.path and p not in found]
     return found
+
+
+def _all_there_are(
+    fixed: Mapping[str, Any], swept: Iterable[str], train: int, test: int
+) -> dict[str, int]:
+    """The sizes that are left out, where there are other images than Fashion-MNIST's."""
+    if (train, test) == (TRAIN_IMAGES, TEST_IMAGES) or "validation" in swept:
+        return {}
+    held_out = fixed.get("holdout_size", 10_000) if fixed.get("validation") == "holdout" else 0
+    if not isinstance(held_out, int) or held_out >= train:
+        return {}
+    sizes = {"train_size": train - held_out, "val_size": held_out or test}
+    return {key: size for key, size in sizes.items() if key not in swept}
+
+
+def _too_few(path: Path, sweep: Sweep, train: int, test: int) -> list[str]:
+    problems = []
+    for config in (arm.config for arm in sweep.arms):
+        held_out = config.holdout_size if config.validation == "holdout" else 0
+        limits = {"train_size": train - held_out, "val_size": held_out or test}
+        for key, limit in limits.items():
+            if (size := getattr(config, key)) > limit:
+                there = f"{max(limit, 0):,}, as many as there are"
+                problems.append(f"{path}: {key}: found {size:,}, allowed: at most {there}")
+    return problems
 
 
 def _keys(value: object) -> list[str]:

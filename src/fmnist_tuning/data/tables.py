@@ -1,0 +1,57 @@
+"""Fashion-MNIST as a table: CSV files of 785 columns, a label and the pixels of an image."""
+
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fmnist_tuning.data.files import CHECKSUMS, CLASS_NAMES, PUBLISHED, TORCHVISION_LAYOUT
+from fmnist_tuning.errors import DataError
+from fmnist_tuning.files import write_whole
+from fmnist_tuning.sweeps.settings import IMAGE_SIZE
+
+_COLUMNS = IMAGE_SIZE**2 + 1
+
+
+def convert(tables: tuple[Path, Path], folder: Path) -> Path:
+    """Write two tables as the four IDX files, with their checksums; return the folder of these.
+
+    Each row is a label, then the grey levels of an image, row by row; a heading is skipped. The
+    table with more rows has the training images. Such tables have the published images in another
+    order, so results are not comparable bit by bit with those of the published files.
+
+    Raises:
+        DataError: If a table is not like that.
+    """
+    found = sorted((_read(table) for table in tables), key=len)
+    target = folder / TORCHVISION_LAYOUT
+    listing = ""
+    for name in PUBLISHED:
+        rows = found[1 if name.startswith("train") else 0]
+        values = rows[:, 1:] if "images" in name else rows[:, 0]
+        shape = (len(rows), IMAGE_SIZE, IMAGE_SIZE) if "images" in name else (len(rows),)
+        header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+        content = header + np.ascontiguousarray(values).tobytes()
+        write_whole(target / name, content)
+        listing += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+    write_whole(target / CHECKSUMS, listing.encode())
+    return target
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        table = pd.read_csv(path, header=None, dtype=str, nrows=1)
+        heading = 0 if str(table.iloc[0, 0]).strip().isdigit() else 1
+        rows = pd.read_csv(path, header=None, skiprows=heading, dtype=np.int16).to_numpy()
+    except (OSError, ValueError, OverflowError) as error:  # pandas' errors are ValueErrors
+        raise DataError(f"{path}: cannot be read as a table: {str(error)[:200]}") from None
+    if rows.shape[1] != _COLUMNS:
+        raise DataError(
+            f"{path}: found {rows.shape[1]} columns, allowed: {_COLUMNS}, a label and the pixels"
+        )
+    if rows.min() < 0 or rows[:, 0].max() >= len(CLASS_NAMES) or rows.max() > 255:  # noqa: PLR2004
+        raise DataError(f"{path}: allowed: labels from 0 to 9, then grey levels from 0 to 255")
+    return rows.astype(np.uint8)
