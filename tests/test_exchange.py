@@ -177,7 +177,7 @@ def test_a_shared_run_gets_the_other_sweep(fmnist_here, tmp_path, migrated):
     write_study([other], f"sqlite:///{tmp_path}/b.db", lambda _: 0.5)
     fmnist_here("export", "b", "--tracking-uri", "sqlite:///b.db")
     done = fmnist_here("import", "b")
-    assert ": 0 runs added, 6 were there; 1 sweeps added, " in done.stdout
+    assert ": 0 runs added, 6 were there; 1 sweep added, " in done.stdout
     runs = Study.existing().finished_runs().values()
     assert {run.sweeps for run in runs} == {("two", "too")}
     assert all(run.metrics["final_val_accuracy"] > 0.9 for run in runs)
@@ -227,9 +227,9 @@ def test_what_is_left_out(fmnist_here, tmp_path, migrated):
     tracker.finish_run(forged, outcome_of(config, 0.9).metrics())
     tracker.begin_sweep(sweep, DIGEST)
     done = fmnist_here("export", "file")
-    assert done.stdout == "file: 6 runs and 1 sweeps\n"
+    assert done.stdout == "file: 6 runs and 1 sweep\n"
     assert done.stderr.splitlines() == [
-        "left out: 2 runs that are not finished",
+        "left out: 2 runs not finished",
         "left out: 1 finished runs that this fmnist would not reuse ('forged': fingerprint: found "
         f"{'d' * 16}, allowed: {fingerprint(config, 'a')}, that of its settings and data)",
     ]
@@ -249,7 +249,7 @@ def test_a_run_from_before_a_setting_was_added(fmnist_here, tmp_path, migrated):
     run = tracker.start_run("older", fingerprint=mark, tags=tags, sweeps={"two": ""}, params=older)
     tracker.finish_run(run, outcome_of(config, 0.75).metrics())
     done = fmnist_here("export", "file")
-    assert (done.stdout, done.stderr) == ("file: 1 runs and 0 sweeps\n", "")
+    assert (done.stdout, done.stderr) == ("file: 1 run and 0 sweeps\n", "")
     (line,) = [line for line in lines_of(tmp_path / "file") if line.get("name") == "older"]
     assert line["config"]["precision"] == "float32"
 

@@ -130,7 +130,7 @@ def test_no_command_believes_it(client, everything, tmp_path, tags):
         assert done.returncode == 2
         *facts, error = done.stderr.splitlines()
         assert error.startswith("error: the study's definition of one cannot be read: ")
-        assert [line[:5] for line in facts] in ([], ["study", "data ", "plan "])
+        assert [line[:5] for line in facts] in ([], ["plan ", "study", "data "])
         assert not OBEYED.search(done.stderr)
         assert done.stdout == ""
     assert not (tmp_path / "visualizations").exists()
@@ -161,7 +161,7 @@ def test_names_and_settings_reach_nothing_raw(client, everything, fmnist_here, t
     for done in everything():
         assert done.returncode == 0, done.stderr
         assert not OBEYED.search(done.stdout + done.stderr)
-    planned = fmnist_here("plan", "one.yaml", "--data-dir", tiny_data)
+    planned = fmnist_here("plan", "one.yaml", "--data-dir", tiny_data, "--replace")
     assert r"\x1b[31m\x07[bold]<b>" in " ".join(planned.stdout.split())
     assert not OBEYED.search(planned.stdout)
     text = (tmp_path / "JOURNAL.md").read_text(encoding="utf-8")
@@ -242,8 +242,9 @@ def test_params_that_are_no_settings():
 @pytest.mark.usefixtures("study_of_six")
 def test_one_unreadable_sweep_among_others(fmnist_here, tmp_path):
     """It is named, the others are shown and drawn, and the exit code is 1."""
-    client = Study.existing().client
-    (run,) = client.search_runs(["1"], "attributes.run_name = 'exp3_conv_depth'")
+    study = Study.existing()
+    client = study.client
+    (run,) = client.search_runs([study.experiment_id], "attributes.run_name = 'exp3_conv_depth'")
     client.set_tag(run.info.run_id, "fmnist.definition", "none")
     named = "left out: the study's definition of exp3_conv_depth cannot be read: "
     done = fmnist_here("results", "--csv")

@@ -32,7 +32,9 @@ def dangers(source: str) -> list[str]:
         elif isinstance(node, ast.Call):
             options = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
             name = ast.unparse(node.func)
-            safe = name == "torch.load" and options.get("weights_only") is True
+            safe = (name == "torch.load" and options.get("weights_only") is True) or (
+                name == "np.load" and options.get("allow_pickle") is False
+            )
             if name in FORBIDDEN and not safe:
                 found.append(name)
             if options.get("shell", False) is not False:
@@ -49,7 +51,7 @@ def test_no_data_is_run_as_code(path):
 @pytest.mark.parametrize(
     "source",
     ["eval('1')", "import pickle", "from pickle import loads", "torch.load(p)", "yaml.load(t)",
-     "torch.load(p, weights_only=False)", "run('x', shell=True)", "run('x', shell=x)"],
+     "torch.load(p, weights_only=False)", "np.load(p)", "run('x', shell=True)", "run('x', shell=x)"],
 )  # fmt: skip
 def test_a_danger_is_seen(source):
     """The test above can fail."""

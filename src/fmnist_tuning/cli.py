@@ -1,8 +1,12 @@
 """The command line: parse, call, print. What a command needs is imported when it runs."""
 
 import atexit
+import contextlib
+import errno
 import gc
 import json
+import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +16,7 @@ import typer
 
 from fmnist_tuning import DEFAULT_STUDY, options
 from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDataError
-from fmnist_tuning.options import say
+from fmnist_tuning.options import degrade_output, say
 from fmnist_tuning.study_commands import (
     champion,
     export,
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from fmnist_tuning.data.files import DataFiles
     from fmnist_tuning.sweeps.sweep import Sweep
 
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE}
+
 app = typer.Typer(
     name="fmnist",
     help="How do a CNN's hyperparameters affect Fashion-MNIST? One YAML file per experiment, every "
@@ -38,7 +44,8 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _begin(
+    context: typer.Context,
     *,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -47,6 +54,9 @@ def _version(
 
         typer.echo(f"fmnist {installed('fmnist-tuning')}")
         raise typer.Exit
+    # The first seconds load pandas and MLflow; `run` has something to say at once.
+    if sys.stderr.isatty() and context.invoked_subcommand not in {None, "run", "data"}:
+        typer.secho("loading the study ...", err=True, dim=True)
 
 
 @app.command(
@@ -80,6 +90,11 @@ def run(
     warm_up()
 
     from fmnist_tuning import terminal
+
+    # What follows loads MLflow, which takes seconds.
+    out = terminal.console(stderr=True, quiet=quiet)
+    terminal.facts(out, {"plan": ", ".join(sweep.id for sweep in sweeps)})
+
     from fmnist_tuning.data.files import find
     from fmnist_tuning.progress import follow
     from fmnist_tuning.report.study import read_study
@@ -89,13 +104,11 @@ def run(
     files = find(data_dir)
     sweeps = _sweeps(configs, settings, seeds, files)
     study = Study.open(experiment, tracking_uri)
-    out = terminal.console(stderr=True, quiet=quiet)
     terminal.facts(
         out,
         {
             "study": f"{study.name} in {study.place}",
             "data": f"{files.described}, verified, in {files.folder}",
-            "plan": ", ".join(sweep.id for sweep in sweeps),
         },
     )
     planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
@@ -109,7 +122,8 @@ def run(
         there = sorted(results.finished)
         every = read_study(study, only=there, with_curves=False).every if there else {}
         terminal.print_outcome(terminal.console(), results, every)
-    terminal.facts(out, {"browse": study.browse_hint()})
+    more = "" if experiment == DEFAULT_STUDY else f" --study {shlex.quote(experiment)}"
+    terminal.facts(out, {"judge": f"fmnist results{more}", "browse": study.browse_hint()})
     if results.failures:
         failed = terminal.escape(f"failed: {', '.join(results.failures)}")
         out.print(failed, style="red")
@@ -205,14 +219,37 @@ def main() -> None:
     for interrupting in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(interrupting) is not signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(interrupting, _interrupt)
+    degrade_output(sys.stdout, sys.stderr)
     try:
-        app()
+        _call()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        # Whatever else is said cannot be written either, at least not there.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(2)
+
+
+def _call() -> None:
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except FmnistError as error:
         say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
         say("interrupted; run the same command again to continue", err=True)
         sys.exit(interruption.exit_code)
+    except OSError as error:
+        if error.errno in _UNWRITABLE and error.errno != errno.EPIPE:
+            say(f"error: the output cannot be written: {error.strerror}", err=True)
+        raise
 
 
 def _leave_at_once() -> None:

@@ -1,7 +1,10 @@
 """What several commands share: options as Typer takes them, and the way to say something."""
 
+import codecs
+import io
+import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO
 
 import typer
 
@@ -10,6 +13,8 @@ from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.text import file_name, printable
 
 _MAX_JOBS = 256
+_DEGRADE = "fmnist"
+_PLAIN = {"±": "+-", "−": "-", "–": "-", "→": "->", "×": "x", "≈": "~", "…": "...", "’": "'"}
 
 Configs = Annotated[
     list[Path],
@@ -102,6 +107,26 @@ def figure_folder(study: str) -> Path:
 def journal_file(study: str) -> Path:
     """Where a study's journal is."""
     return Path("JOURNAL.md" if study == DEFAULT_STUDY else f"JOURNAL-{file_name(study)}.md")
+
+
+def degrade_output(*streams: TextIO) -> None:
+    """Let streams write what their encoding lacks in other signs, instead of failing."""
+    codecs.register_error(_DEGRADE, _degraded)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_DEGRADE)
+
+
+def _degraded(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101  we only write
+    lacking = error.object[error.start : error.end]
+    plain = "".join(
+        _PLAIN.get(sign)
+        or unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+        or "?"
+        for sign in lacking
+    )
+    return plain, error.end
 
 
 def say(text: object, *, err: bool = False, nl: bool = True) -> None:

@@ -1,18 +1,21 @@
 """What a person sees while a plan runs: progress bars on a terminal, plain lines elsewhere."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from typing import Final, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from fmnist_tuning.metrics import ACCURACY, EpochMetrics
 from fmnist_tuning.running import events
+from fmnist_tuning.running.pace import Pace
 from fmnist_tuning.sweeps.plan import Plan
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.terminal import duration, escape, facts, percent
+from fmnist_tuning.text import counted
 
 _PLAN: Final = "plan"
 
@@ -22,36 +25,49 @@ def follow(
 ) -> events.PlanResults:
     """Show what happens until the plan has ended, and close the generator however it ends."""
     results = events.PlanResults(plan.sweeps)
-    with closing(happening), RunDisplay(out) as display:
+    with closing(happening), RunDisplay(out, plan) as display:
         for event in happening:
             results.add(event)
             display.show(event)
     return results
 
 
+class _Bars(Progress):
+    """Bars in a table, and below it what each run measured last, where it has room."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """What is drawn."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["figures"]:
+                yield Text(f"{task.fields['name']}: {task.fields['figures']}")
+
+
 class RunDisplay(AbstractContextManager["RunDisplay"]):
     """Shows a running plan: progress bars on a terminal, a plain line for each epoch elsewhere."""
 
-    def __init__(self, out: Console) -> None:
+    def __init__(self, out: Console, plan: Plan) -> None:
         self._out = out
-        self._progress = Progress(
+        self._pace = Pace(plan)
+        self._workers = 1
+        self.progress = _Bars(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[left]}"),
             console=out,
             transient=True,
-            disable=out.quiet or not out.is_terminal,
+            # A terminal that cannot move its cursor gets lines.
+            disable=out.quiet or not out.is_terminal or out.is_dumb_terminal,
         )
         self._bars: dict[str, TaskID] = {}  # the plan's, and each run's by its fingerprint
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self.progress.stop()
 
     def show(self, event: events.Event) -> None:
         """Show what has happened."""
@@ -79,22 +95,28 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
 
     def _show_ready(self, event: events.Ready) -> None:
         env, count = event.environment, len(event.trainings)
-        workers = "1 worker" if event.workers == 1 else f"{event.workers} workers"
-        threads = "1 thread" if env.threads == 1 else f"{env.threads} threads"
-        each = f", {threads} each" if env.device == "cpu" else ""
+        workers = counted(event.workers, "worker")
+        each = f", {counted(env.threads, 'thread')} each" if env.device == "cpu" else ""
         facts(
             self._out,
             {
                 "device": f"{env.device} ({env.processor}), {workers}{each}, torch {env.torch}",
-                "train": "1 run" if count == 1 else f"{count} runs",
+                "train": counted(count, "run"),
             },
         )
-        self._remove_bar(_PLAN)
-        self._add_bar(_PLAN, "plan", sum(run.config.epochs for run in event.trainings))
+        self._workers = event.workers
+        self._pace.begin(event.trainings)
+        epochs = sum(run.config.epochs for run in event.trainings)
+        if _PLAN in self._bars:  # a combination follows
+            self.progress.update(self._bars[_PLAN], total=self._done(_PLAN) + epochs)
+        else:
+            self._add_bar(_PLAN, "plan", "plan", epochs)
+        self._show_left()
 
     def _show_started(self, run: PlannedRun) -> None:
-        self._add_bar(run.fingerprint, escape(_title(run)), run.config.epochs)
-        if self._progress.disable:
+        name = run.short_name
+        self._add_bar(run.fingerprint, escape(name), name, run.config.epochs)
+        if self.progress.disable:
             self._line(f"{_title(run)}: started")
 
     def _show_recovery(
@@ -104,14 +126,14 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             case events.Resumed(run):
                 done = f"{event.epochs}/{run.config.epochs}"
                 self._line(f"{_title(run)}: continues after epoch {done}")
-                self._progress.advance(self._bars[run.fingerprint], event.epochs)
-                self._progress.advance(self._bars[_PLAN], event.epochs)
+                self.progress.advance(self._bars[run.fingerprint], event.epochs)
+                self.progress.advance(self._bars[_PLAN], event.epochs)
+                self._pace.advance(run, event.epochs)
             case events.Restarted(run, reason):
                 self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
-                bar = self._bars[run.fingerprint]
-                behind = next(task.completed for task in self._progress.tasks if task.id == bar)
-                self._progress.update(bar, completed=0)
-                self._progress.advance(self._bars[_PLAN], -behind)
+                self.progress.advance(self._bars[_PLAN], -self._done(run.fingerprint))
+                self.progress.update(self._bars[run.fingerprint], completed=0)
+                self._pace.restart(run)
             case events.Waiting(run):
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case events.Abandoned(name):
@@ -122,15 +144,18 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             f"train loss {metrics.train_loss:.4f} acc {percent(metrics.train_accuracy)}, "
             f"val loss {metrics.val_loss:.4f} acc {percent(metrics.val_accuracy)}"
         )
-        self._progress.update(self._bars[run.fingerprint], advance=1, figures=figures)
-        self._progress.advance(self._bars[_PLAN])
-        if self._progress.disable:
+        self.progress.update(self._bars[run.fingerprint], advance=1, figures=figures)
+        self.progress.advance(self._bars[_PLAN])
+        self._pace.advance(run, 1, metrics.epoch_seconds)
+        self._show_left()
+        if self.progress.disable:
             epoch = f"epoch {metrics.epoch}/{run.config.epochs}"
             took = duration(metrics.epoch_seconds)
             self._line(f"{_title(run)}: {epoch}: {figures}, {took}")
 
     def _show_end(self, event: events.Finished | events.Failed, run: PlannedRun) -> None:
         self._remove_bar(run.fingerprint)
+        self._pace.end(run)
         if isinstance(event, events.Failed):
             self._line(f"{_title(run)}: FAILED: {event.reason}", style="red")
         else:
@@ -138,12 +163,23 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             took = duration(event.metrics["train_seconds"])
             self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
 
-    def _add_bar(self, key: str, title: str, epochs: int) -> None:
-        self._bars[key] = self._progress.add_task(title, total=epochs, figures="")
+    def _add_bar(self, key: str, title: str, name: str, epochs: int) -> None:
+        self._bars[key] = self.progress.add_task(
+            title, total=epochs, figures="", left="", name=name
+        )
+
+    def _done(self, key: str) -> float:
+        tasks = {task.id: task.completed for task in self.progress.tasks}
+        return tasks[self._bars[key]]
+
+    def _show_left(self) -> None:
+        seconds = self._pace.seconds_left(self._workers)
+        if seconds is not None:
+            self.progress.update(self._bars[_PLAN], left=f"{duration(seconds)} left")
 
     def _remove_bar(self, key: str) -> None:
         if key in self._bars:
-            self._progress.remove_task(self._bars.pop(key))
+            self.progress.remove_task(self._bars.pop(key))
 
     def _line(self, text: str, style: str = "") -> None:
         self._out.print(escape(text), style=style, soft_wrap=True)

@@ -20,7 +20,7 @@ from fmnist_tuning.report.wording import outcome, spread
 from fmnist_tuning.running.events import PlanResults
 from fmnist_tuning.sweeps.plan import Plan
 from fmnist_tuning.sweeps.runs import parameter_count
-from fmnist_tuning.text import printable
+from fmnist_tuning.text import counted, printable
 
 if TYPE_CHECKING:
     from fmnist_tuning.champion import Evaluation, Finalist
@@ -90,7 +90,8 @@ def _totals(plan: Plan, workers: int) -> str:
     counts: Counter[str] = Counter(row.action for row in plan.rows)
     kinds = (("reuse", "reused from the study"), ("share", "shared"))
     parts = [f"{counts[action]} {kind}" for action, kind in kinds if counts[action]]
-    text = f"{runs} runs make {trainings} trainings" + (f" ({', '.join(parts)})" if parts else "")
+    text = f"{counted(runs, 'run')} make{'s' * (runs == 1)} {counted(trainings, 'training')}"
+    text += f" ({', '.join(parts)})" if parts else ""
     if seconds := plan.seconds(workers):
         beside = f", and {plan.pending_runs} more to be chosen" if plan.pending else ""
         text += f"; about {duration(seconds)} with {workers} at a time{beside}"
@@ -150,6 +151,11 @@ def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFram
     title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
     right, least_places = range(2, len(header)), [header.index(column) for column in least]
     _print_table(out, header, lines, right=right, least=least_places, title=title)
+    marks = {line[0] for line in lines}
+    legend = ["* best mean val accuracy"] if len(lines) > 1 else []
+    legend += ["~ cannot be told apart from it"] if "~" in marks else []
+    if legend:
+        out.print(f"  {'; '.join(legend)}", style="dim", soft_wrap=True)
 
 
 def print_study(out: Console, results: "StudyResults") -> None:

@@ -50,6 +50,11 @@ def shown(value: object) -> str:
     return shorten(ascii(value) if isinstance(value, str) else json.dumps(value, default=str))
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def shorten(text: str) -> str:
     """At most 80 characters of a text."""
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

@@ -169,7 +169,8 @@ def verify(folder: Path) -> DataFiles:
                 f"{folder}: found {len(images):,} {kind} images but {len(labels):,} labels, "
                 "allowed: the same number of both"
             )
-        if not 0 < len(images) <= (most := MOST_IMAGES[kind]):
+        most = MOST_IMAGES[kind]
+        if not 0 < len(images) <= most:
             raise DataError(
                 f"{folder}: found {len(images):,} {kind} images, allowed: from 1 to {most:,}"
             )

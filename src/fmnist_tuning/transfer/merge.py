@@ -17,7 +17,7 @@ from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
-from fmnist_tuning.text import shown
+from fmnist_tuning.text import counted, shown
 from fmnist_tuning.transfer import entries as file_entries
 from fmnist_tuning.transfer.entries import Entry, Logged, RunEntry, SweepEntry
 
@@ -34,7 +34,7 @@ class Exported:
 
     def __str__(self) -> str:
         runs = sum(isinstance(entry, RunEntry) for entry in self.entries)
-        return f"{runs} runs and {len(self.entries) - runs} sweeps"
+        return f"{counted(runs, 'run')} and {counted(len(self.entries) - runs, 'sweep')}"
 
 
 def export_study(study: Study) -> Exported:
@@ -59,10 +59,11 @@ def export_study(study: Study) -> Exported:
         )
     left_out = []
     if unfinished := len(study.unfinished_runs()):
-        left_out.append(f"{unfinished} runs that are not finished")
+        left_out.append(f"{counted(unfinished, 'run')} not finished")
     if foreign:
         left_out.append(
-            f"{len(foreign)} finished runs that this fmnist would not reuse ({foreign[0]})"
+            f"{counted(len(foreign), 'finished run')} that this fmnist would not reuse "
+            f"({foreign[0]})"
         )
     return Exported((*map(_sweep_entry, sweeps), *runs), tuple(left_out))
 
@@ -105,8 +106,8 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
         tracker.redefine(tracked.run_id, definition)
     there = sum(run.fingerprint in finished for run in runs)
     return (
-        f"{study.name} in {study.place}: {len(runs) - there} runs added, {there} were there; "
-        f"{len(added)} sweeps added, {len(redefined)} got more seeds, "
+        f"{study.name} in {study.place}: {counted(len(runs) - there, 'run')} added, {there} were "
+        f"there; {counted(len(added), 'sweep')} added, {len(redefined)} got more seeds, "
         f"{len(theirs) - len(added) - len(redefined)} were there"
     )
 

@@ -24,7 +24,7 @@ from fmnist_tuning.report.wording import described, listed, worded_difference
 from fmnist_tuning.store import records
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig
-from fmnist_tuning.text import markdown, markdown_code
+from fmnist_tuning.text import counted, markdown, markdown_code
 
 _MANY = 8
 
@@ -178,12 +178,12 @@ def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> st
 
 def _total(results: StudyResults) -> str:
     places = sum(len(frames.runs) for frames in results.sweeps.values())
-    text = f"{places} runs of {len(results.sweeps)} sweeps"
+    text = f"{counted(places, 'run')} of {counted(len(results.sweeps), 'sweep')}"
     if places == len(results.runs):
         return text
     return (
-        f"{text}, which are {len(results.runs)} trainings: runs of one configuration, seed and "
-        "data are shared"
+        f"{text}, which are {counted(len(results.runs), 'training')}: runs of one configuration, "
+        "seed and data are shared"
     )
 
 

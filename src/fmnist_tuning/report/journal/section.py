@@ -22,7 +22,7 @@ from fmnist_tuning.report.wording import (
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.sweeps.sweep import Claim
-from fmnist_tuning.text import markdown
+from fmnist_tuning.text import counted, markdown
 
 _FINDINGS: Final = {
     "supported": "Supported",
@@ -66,7 +66,7 @@ class Section:
         """Where a section's numbers come from."""
         missing = len(self.frames.missing)
         lacking = f", {missing} missing" if missing else ""
-        return f"sweep `{self.id}`: {len(self.frames.runs)} runs{lacking}"
+        return f"sweep `{self.id}`: {counted(len(self.frames.runs), 'run')}{lacking}"
 
     def setup(self) -> str:
         """What was varied, what was fixed, and how many runs there are."""
