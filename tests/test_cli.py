@@ -100,9 +100,9 @@ def test_what_a_person_sees_off_a_terminal(whole_run):
     """Facts, one plain line an epoch, where to look next; the table alone on stdout."""
     out, err = ((whole_run / name).read_text() for name in ("stdout", "stderr"))
     lines = err.splitlines()
-    assert lines[0].startswith("study   fashion_mnist_cnn_tuning in sqlite:///")
-    assert lines[1].startswith("data    not Fashion-MNIST but your own data, 300 + 100 images")
-    assert lines[2] == "plan    one"
+    assert lines[0] == "plan    one"
+    assert lines[1].startswith("study   fashion_mnist_cnn_tuning in sqlite:///")
+    assert lines[2].startswith("data    not Fashion-MNIST but your own data, 300 + 100 images")
     assert lines[3].startswith("device  ")
     epochs = [line for line in lines if "epoch" in line]
     assert len(epochs) == 2

@@ -230,7 +230,7 @@ def test_what_is_left_out(fmnist_here, tmp_path, migrated):
     assert done.stdout == "file: 6 runs and 1 sweep\n"
     assert done.stderr.splitlines() == [
         "left out: 2 runs not finished",
-        "left out: 1 finished runs that this fmnist would not reuse ('forged': fingerprint: found "
+        "left out: 1 finished run that this fmnist would not reuse ('forged': fingerprint: found "
         f"{'d' * 16}, allowed: {fingerprint(config, 'a')}, that of its settings and data)",
     ]
     (line,) = [line for line in lines_of(tmp_path / "file") if line.get("name") == "forced"]

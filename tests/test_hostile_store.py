@@ -12,7 +12,6 @@ from studies import sweep_of, write_study
 from fmnist_tuning.data.files import verify
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.store.records import DEFINITION, definition_of, has_result
-from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.settings import RunConfig
 
 SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.1, 0.3]}\n"
@@ -28,7 +27,8 @@ def _written(made_once, blank_store, tiny_data) -> Path:
         shutil.copy(blank_store, folder / "mlflow.db")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("studies.DIGEST", verify(tiny_data).digest)
-            write_study([sweep_of(SWEEP, folder)], f"sqlite:///{folder}/mlflow.db")
+            sizes = "fixed: {train_size: 300, val_size: 100}\n"  # all that there are
+            write_study([sweep_of(SWEEP + sizes, folder)], f"sqlite:///{folder}/mlflow.db")
 
     return made_once("hostile", make) / "mlflow.db"
 
@@ -63,6 +63,7 @@ def runs_of(client, kind: str) -> list:
 
 def definition(**changes: object) -> str:
     plain = {"sweep": "one", "title": "One", "grid": {"dropout_rate": [0.1, 0.3]}}
+    plain["fixed"] = {"train_size": 300, "val_size": 100}
     return json.dumps(plain | changes)
 
 
@@ -161,7 +162,7 @@ def test_names_and_settings_reach_nothing_raw(client, everything, fmnist_here, t
     for done in everything():
         assert done.returncode == 0, done.stderr
         assert not OBEYED.search(done.stdout + done.stderr)
-    planned = fmnist_here("plan", "one.yaml", "--data-dir", tiny_data, "--replace")
+    planned = fmnist_here("plan", "one.yaml", "--data-dir", tiny_data)
     assert r"\x1b[31m\x07[bold]<b>" in " ".join(planned.stdout.split())
     assert not OBEYED.search(planned.stdout)
     text = (tmp_path / "JOURNAL.md").read_text(encoding="utf-8")
@@ -237,24 +238,3 @@ def test_params_that_are_no_settings():
     """They are texts from outside, however deep, long or strange."""
     for text in ("[" * 5_000, "-" * 100_000 + "1", "9" * 5_000, "{[]: 1}", "\0", "", "(" * 150):
         assert RunConfig.from_params({"epochs": text}) is None
-
-
-@pytest.mark.usefixtures("study_of_six")
-def test_one_unreadable_sweep_among_others(fmnist_here, tmp_path):
-    """It is named, the others are shown and drawn, and the exit code is 1."""
-    study = Study.existing()
-    client = study.client
-    (run,) = client.search_runs([study.experiment_id], "attributes.run_name = 'exp3_conv_depth'")
-    client.set_tag(run.info.run_id, "fmnist.definition", "none")
-    named = "left out: the study's definition of exp3_conv_depth cannot be read: "
-    done = fmnist_here("results", "--csv")
-    assert done.returncode == 1
-    assert done.stderr.startswith(named)
-    assert "exp2_batch_norm" in done.stdout
-    done = fmnist_here("plot", "--format", "svg")
-    assert done.returncode == 1
-    assert named in done.stderr
-    assert (tmp_path / "visualizations/exp2_batch_norm_curves.svg").exists()
-    done = fmnist_here("journal")
-    assert done.returncode == 2
-    assert not (tmp_path / "JOURNAL.md").exists()

@@ -278,3 +278,24 @@ def test_the_file_store_reads_the_same(study_of_six, tmp_path):
         for found in (folder, database)
     )
     assert one.equals(other)
+
+
+@pytest.mark.usefixtures("study_of_six")
+def test_one_unreadable_sweep_among_others(fmnist_here, tmp_path):
+    """It is named, the others are shown and drawn, and the exit code is 1."""
+    study = Study.existing(STUDY)
+    client = study.client
+    (run,) = client.search_runs([study.experiment_id], "attributes.run_name = 'exp3_conv_depth'")
+    client.set_tag(run.info.run_id, "fmnist.definition", "none")
+    named = "left out: the study's definition of exp3_conv_depth cannot be read: "
+    done = fmnist_here("results", "--csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith(named)
+    assert "exp2_batch_norm" in done.stdout
+    done = fmnist_here("plot")
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert (tmp_path / "visualizations/exp2_batch_norm_curves.png").exists()
+    done = fmnist_here("journal")
+    assert done.returncode == 2
+    assert not (tmp_path / "JOURNAL.md").exists()

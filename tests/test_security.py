@@ -51,7 +51,8 @@ def test_no_data_is_run_as_code(path):
 @pytest.mark.parametrize(
     "source",
     ["eval('1')", "import pickle", "from pickle import loads", "torch.load(p)", "yaml.load(t)",
-     "torch.load(p, weights_only=False)", "np.load(p)", "run('x', shell=True)", "run('x', shell=x)"],
+     "torch.load(p, weights_only=False)", "np.load(p)",
+     "run('x', shell=True)", "run('x', shell=x)"],
 )  # fmt: skip
 def test_a_danger_is_seen(source):
     """The test above can fail."""
@@ -203,5 +204,6 @@ def test_a_store_that_is_read_only(fmnist, sweep_file, read_only):
     for store in (f"sqlite:///{read_only}/new.db", f"file:{read_only}/mlruns"):
         done = fmnist("run", sweep_file(SWEEP), "--set=train_size=200", "--tracking-uri", store)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("error: the tracking store ")
-        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("plan    ")
+        assert "\nerror: the tracking store " in done.stderr
+        assert len(done.stderr.splitlines()) == 2

@@ -169,11 +169,9 @@ def verify(folder: Path) -> DataFiles:
                 f"{folder}: found {len(images):,} {kind} images but {len(labels):,} labels, "
                 "allowed: the same number of both"
             )
-        most = MOST_IMAGES[kind]
-        if not 0 < len(images) <= most:
-            raise DataError(
-                f"{folder}: found {len(images):,} {kind} images, allowed: from 1 to {most:,}"
-            )
+        if not 0 < len(images) <= MOST_IMAGES[kind]:
+            allowed = f"from 1 to {MOST_IMAGES[kind]:,}"
+            raise DataError(f"{folder}: found {len(images):,} {kind} images, allowed: {allowed}")
     return DataFiles(
         folder=folder,
         digest=hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
