@@ -11,7 +11,7 @@ from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import Summary, summary
 from fmnist_tuning.analysis.verdicts import compare, judge_claims, told_apart
 from fmnist_tuning.metrics import METRICS
-from fmnist_tuning.report.wording import spread, worded_difference
+from fmnist_tuning.report.wording import outcome, spread, worded_difference
 
 ACCURACY = "final_val_accuracy"
 DROPOUT = """
@@ -222,3 +222,21 @@ def test_epochs_to_80_on_whole_epochs(tmp_path):
     assert means["dropout_rate=0.0"] == 2
     assert means["dropout_rate=0.3"] == 3
     assert math.isnan(means["dropout_rate=0.7"])
+
+
+def test_why_a_claim_is_not_judged(tmp_path):
+    """Runs that are missing are one thing; finished ones that never reached 80 % are another."""
+    text = (
+        "sweep: s\ntitle: S\ngrid: {dropout_rate: [0.1, 0.3]}\nseeds: [0, 1]\n"
+        "claims: [{that: x, arm: {dropout_rate: 0.1}, versus: {dropout_rate: 0.3}, "
+        "metric: epochs_to_80, expect: lower, margin: 0.1}]\n"
+    )
+    sweep = sweep_of(text, tmp_path)
+    claim = sweep.claims[0]
+    missing = frames_of(sweep, keep=lambda run: run.config.dropout_rate < 0.2)
+    assert outcome(claim, None, missing) == "not judged: runs are missing"
+    slow = frames_of(sweep)
+    slow.runs.loc[slow.runs["dropout_rate"] == 0.3, "epochs_to_80"] = math.nan
+    ((_, verdict),) = judge_claims(slow, {})
+    expected = "not judged: with dropout_rate=0.3, the finished runs never reached 80 %"
+    assert outcome(claim, verdict, slow) == expected

@@ -16,7 +16,7 @@ from conftest import NAMES, TEST_COUNT, TRAIN_COUNT, idx, tiny_images, write_dat
 from fmnist_tuning.data import files
 from fmnist_tuning.data.fetch import fetch_images
 from fmnist_tuning.data.files import PUBLISHED, DataFiles, find, verify
-from fmnist_tuning.errors import DataError
+from fmnist_tuning.errors import DataError, MissingDataError
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps
 
@@ -471,3 +471,23 @@ def test_all_of_a_holdout(sweep_file):
     text = f"sweep: s\ntitle: S\ngrid: {{dropout_rate: [0.0]}}\n{fixed}"
     (sweep,) = load_sweeps([sweep_file(text)], images=(400, 100))
     assert (sweep.arms[0].config.train_size, sweep.arms[0].config.val_size) == (360, 40)
+
+
+def test_other_images_of_the_same_names(tmp_path):
+    """Torchvision keeps MNIST beside Fashion-MNIST: it is passed by, not called damaged."""
+    write_data(tmp_path / "MNIST/raw", checksums=False)
+    with pytest.raises(MissingDataError):
+        find(tmp_path)
+    write_data(tmp_path / "fashion")
+    assert find(tmp_path).folder == tmp_path / "fashion"
+
+
+def test_the_home_folder_in_options_and_environment(fmnist_here, tmp_path, monkeypatch):
+    """A shell expands `~` neither in `--data-dir=~/x` nor in every variable."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_data(tmp_path / "images")
+    assert fmnist_here("data", "--data-dir=~/images").returncode == 0
+    monkeypatch.setenv("FMNIST_DATA_DIR", "~/images")
+    assert fmnist_here("data").returncode == 0
+    done = fmnist_here("plan", "~/nowhere.yaml")
+    assert f"{tmp_path}/nowhere.yaml: no such file" in done.stderr

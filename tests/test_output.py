@@ -177,3 +177,18 @@ def test_a_dumb_terminal_gets_lines(tmp_path, tiny_data, sweep_file):
 def test_one_of_a_thing():
     """`1 run`, not `1 runs`."""
     assert [counted(n, "run") for n in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+
+
+@pytest.mark.slow
+def test_help_says_nothing_else(tmp_path):
+    """A command that has not begun is not loading anything."""
+    command = shlex.join([sys.executable, "-m", "fmnist_tuning", "results", "--help"])
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert "Show each sweep" in done.stdout
+    assert "loading" not in done.stdout

@@ -61,6 +61,19 @@ def test_an_old_store_is_migrated_on_a_copy(tmp_path, fmnist_here):
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_a_migration_keeps_the_file(tmp_path):
+    """Its owner, its rights, and whoever has it open."""
+    place = tmp_path / "mlflow.db"
+    old_store(place)
+    place.chmod(0o640)
+    before = place.stat()
+    with closing(sqlite3.connect(place)) as reader:
+        Study.existing()
+        assert reader.execute("SELECT count(*) FROM runs").fetchone() == (7,)
+    after = place.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
 def test_a_migration_that_fails_leaves_the_old_store(tmp_path, monkeypatch):
     """To the byte."""
     from fmnist_tuning.store import sqlite

@@ -12,7 +12,7 @@ from test_execution import execution, of, statuses
 
 from fmnist_tuning.data.files import find
 from fmnist_tuning.running import capacity
-from fmnist_tuning.running.events import EpochEnded, Failed, Finished
+from fmnist_tuning.running.events import EpochEnded, Failed, Finished, Started
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps
 
@@ -135,6 +135,23 @@ def test_a_run_that_is_deleted_while_it_trains(study, tiny_data, sweep_file, del
         assert len(of(Finished, events)) == 1
         assert statuses(study)["s"] == "FAILED"
         assert not list(study.state_folder.glob("*.pt"))
+
+
+@pytest.mark.slow
+def test_a_deleted_run_whose_training_fails(study, tiny_data, sweep_file):
+    """Two misfortunes at once end no other run either."""
+    path = sweep_file("sweep: s\ntitle: S\ngrid: {learning_rate: [1.0e30, 0.001]}\n")
+    settings = {"train_size": 200, "val_size": 100, "epochs": 2}
+    (sweep,) = load_sweeps([path], settings, None)
+    events = []
+    for event in execution([sweep], study, find(tiny_data), jobs=1):
+        if isinstance(event, Started) and event.run.config.learning_rate > 1:
+            name = f"attributes.run_name = '{event.run.short_name}'"
+            (run,) = study.client.search_runs([study.experiment_id], name)
+            study.client.delete_run(run.info.run_id)
+        events.append(event)
+    assert len(of(Failed, events)) == 1
+    assert len(of(Finished, events)) == 1
 
 
 def test_the_run_that_replaces_another_counts(study):

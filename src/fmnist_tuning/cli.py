@@ -3,14 +3,15 @@
 import atexit
 import contextlib
 import errno
+import functools
 import gc
 import json
 import os
-import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fmnist_tuning.data.files import DataFiles
     from fmnist_tuning.sweeps.sweep import Sweep
 
+_Options = ParamSpec("_Options")
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE}
 
 app = typer.Typer(
@@ -43,9 +45,20 @@ app = typer.Typer(
 )
 
 
+def _announced(command: Callable[_Options, None]) -> Callable[_Options, None]:
+    """Let a command say that it works, on a terminal: pandas and MLflow take seconds to load."""
+
+    @functools.wraps(command)
+    def announce(*args: _Options.args, **options: _Options.kwargs) -> None:
+        if sys.stderr.isatty():
+            typer.secho("loading the study ...", err=True, dim=True)
+        command(*args, **options)
+
+    return announce
+
+
 @app.callback(invoke_without_command=True)
-def _begin(
-    context: typer.Context,
+def _version(
     *,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -54,9 +67,6 @@ def _begin(
 
         typer.echo(f"fmnist {installed('fmnist-tuning')}")
         raise typer.Exit
-    # The first seconds load pandas and MLflow; `run` has something to say at once.
-    if sys.stderr.isatty() and context.invoked_subcommand not in {None, "run", "data"}:
-        typer.secho("loading the study ...", err=True, dim=True)
 
 
 @app.command(
@@ -102,7 +112,8 @@ def run(
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
-    sweeps = _sweeps(configs, settings, seeds, files)
+    if not files.published:
+        sweeps = _sweeps(configs, settings, seeds, files)
     study = Study.open(experiment, tracking_uri)
     terminal.facts(
         out,
@@ -122,8 +133,7 @@ def run(
         there = sorted(results.finished)
         every = read_study(study, only=there, with_curves=False).every if there else {}
         terminal.print_outcome(terminal.console(), results, every)
-    more = "" if experiment == DEFAULT_STUDY else f" --study {shlex.quote(experiment)}"
-    terminal.facts(out, {"judge": f"fmnist results{more}", "browse": study.browse_hint()})
+    terminal.print_next(out, study)
     if results.failures:
         failed = terminal.escape(f"failed: {', '.join(results.failures)}")
         out.print(failed, style="red")
@@ -131,6 +141,7 @@ def run(
 
 
 @app.command()
+@_announced
 def plan(
     configs: options.Configs,
     *,
@@ -158,7 +169,8 @@ def plan(
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
-    sweeps = _sweeps(configs, settings, seeds, files)
+    if not files.published:
+        sweeps = _sweeps(configs, settings, seeds, files)
     study = Study.find(experiment, tracking_uri)
     planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
     if as_json:
@@ -209,8 +221,8 @@ def data(
 
 
 for _command in (results, plot, journal, champion, predict, export):
-    app.command()(_command)
-app.command("import")(import_)
+    app.command()(_announced(_command))
+app.command("import")(_announced(import_))
 
 
 def main() -> None:
@@ -267,7 +279,7 @@ def _sweeps(
     seeds: str | None,
     files: "DataFiles | None" = None,
 ) -> "list[Sweep]":
-    """Read sweep files; first before anything is loaded, and again as the images are known."""
+    """Read sweep files; for other images than Fashion-MNIST's, again with their numbers."""
     from fmnist_tuning.report.figures.kinds import axes_by_kind
     from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
 

@@ -10,7 +10,7 @@ import typer
 
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.text import file_name, printable
+from fmnist_tuning.text import file_name, printable, user_path
 
 _MAX_JOBS = 256
 _DEGRADE = "fmnist"
@@ -19,7 +19,10 @@ _PLAIN = {"±": "+-", "−": "-", "–": "-", "→": "->", "×": "x", "≈": "~"
 Configs = Annotated[
     list[Path],
     typer.Argument(
-        metavar="CONFIG...", help="Sweep files, or folders of them.", show_default=False
+        parser=user_path,
+        metavar="CONFIG...",
+        help="Sweep files, or folders of them.",
+        show_default=False,
     ),
 ]
 Settings = Annotated[
@@ -35,7 +38,13 @@ Seeds = Annotated[
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option(envvar="FMNIST_DATA_DIR", help="The folder of the images.", show_default=False),
+    typer.Option(
+        parser=user_path,
+        metavar="PATH",
+        envvar="FMNIST_DATA_DIR",
+        help="The folder of the images.",
+        show_default=False,
+    ),
 ]
 TrackingUri = Annotated[
     str | None,
@@ -72,6 +81,8 @@ Sweeps = Annotated[
 FigureFolder = Annotated[
     Path | None,
     typer.Option(
+        parser=user_path,
+        metavar="PATH",
         help="Folder for the figures; default: visualizations, with a folder in it for each study "
         "of another name.",
         show_default=False,
@@ -80,7 +91,10 @@ FigureFolder = Annotated[
 StudyFile = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="Such as study.jsonl.gz, or study.jsonl.", show_default=False
+        parser=user_path,
+        metavar="FILE",
+        help="Such as study.jsonl.gz, or study.jsonl.",
+        show_default=False,
     ),
 ]
 

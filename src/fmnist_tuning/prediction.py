@@ -15,6 +15,7 @@ from fmnist_tuning.errors import PictureError, TrackingError
 from fmnist_tuning.store.records import DATA
 from fmnist_tuning.store.registry import Champion
 from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.text import user_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Pict
     def picture(name: str) -> Picture | Unread:
         if files is None or name not in numbers:
             try:
-                return Picture(name, read_picture(Path(name).expanduser()))
-            except (PictureError, RuntimeError) as error:
+                return Picture(name, read_picture(user_path(name)))
+            except PictureError as error:
                 return Unread(name, str(error))
         # Python refuses to convert numbers with thousands of digits.
         number, count = int(name[:9]), len(files.test_labels)

@@ -10,6 +10,7 @@ import typer
 from fmnist_tuning import DEFAULT_STUDY, options
 from fmnist_tuning.errors import FmnistError, PictureError
 from fmnist_tuning.options import say
+from fmnist_tuning.text import user_path
 
 if TYPE_CHECKING:
     from fmnist_tuning.report.study import StudyResults
@@ -72,6 +73,8 @@ def journal(
     output: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
+            metavar="PATH",
             help="The journal's file; default: JOURNAL.md, and JOURNAL-STUDY.md for a study of "
             "another name.",
             show_default=False,
@@ -103,6 +106,7 @@ def champion(
     weights: Annotated[
         Path | None,
         typer.Option(
+            parser=user_path,
             metavar="FILE",
             help="The best run's weights.pt, if the store does not have it.",
             show_default=False,

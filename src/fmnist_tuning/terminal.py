@@ -1,6 +1,7 @@
 """How results are printed: labelled facts, tables, and text that is safe on a terminal."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 
+from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.analysis.best import standings
 from fmnist_tuning.analysis.frames import SweepFrames, summary
 from fmnist_tuning.analysis.verdicts import judge_claims
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fmnist_tuning.champion import Evaluation, Finalist
     from fmnist_tuning.prediction import Answer
     from fmnist_tuning.report.study import StudyResults
+    from fmnist_tuning.store.study import Study
 
 _WIDTH_OFF_TERMINAL = 120
 _MINUTE = 60
@@ -49,6 +52,12 @@ def facts(out: Console, lines: Mapping[str, str]) -> None:
     """Print a labelled line for each fact, without line breaks inside."""
     for label, text in lines.items():
         out.print(f"[bold]{label:<7}[/bold] {escape(text)}", soft_wrap=True)
+
+
+def print_next(out: Console, study: "Study") -> None:
+    """Print what shows the verdicts of a study, and its runs in a browser."""
+    more = "" if study.name == DEFAULT_STUDY else f" --study {shlex.quote(study.name)}"
+    facts(out, {"judge": f"fmnist results{more}", "browse": study.browse_hint()})
 
 
 def print_plan(out: Console, plan: Plan, workers: int) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from pathlib import Path
 from typing import Final
 
 _SHOWN_CHARACTERS: Final = 80
@@ -48,6 +49,14 @@ def file_name(name: str) -> str:
 def shown(value: object) -> str:
     """For an error message: a value in one line of at most 80 characters."""
     return shorten(ascii(value) if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def user_path(path: Path | str) -> Path:
+    """A path in which a leading `~` is the user's home; a shell leaves that of `--output=~/x`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)
 
 
 def counted(number: int, noun: str) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_tuning.errors import DataError, MissingDataError
+from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES
 
 DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 DEFAULT_FOLDER: Final = Path("data")
@@ -44,7 +45,7 @@ _FETCH_AGAIN: Final = "delete it, and `fmnist data --fetch` gets it again"
 
 # More than twice the size of Fashion-MNIST. A forged gzip file could expand without limit.
 _MAX_BYTES: Final = 1 << 27
-MOST_IMAGES: Final = {"train": 60_000, "t10k": 10_000}
+_MOST_IMAGES: Final = {"train": TRAIN_IMAGES, "t10k": TEST_IMAGES}
 _MAX_LISTING_BYTES: Final = 100_000
 
 _SHM: Final = Path("/dev/shm")  # noqa: S108  where Python puts shared memory
@@ -94,7 +95,7 @@ def find(data_dir: Path | None = None) -> DataFiles:
     """
     places = [data_dir] if data_dir is not None else [DEFAULT_FOLDER, DEBIAN_FOLDER]
     for place in places:
-        for folder in (place / TORCHVISION_LAYOUT, place, *_nested(place)):
+        for folder in (place / TORCHVISION_LAYOUT, place, *filter(_admitted, _nested(place))):
             try:
                 there = any(_path(folder, name) for name in PUBLISHED)
             except OSError as error:  # the name is too long, or we may not read the folder
@@ -117,12 +118,26 @@ def _nested(place: Path) -> list[Path]:
         return []
 
 
+def _admitted(folder: Path) -> bool:
+    """Whether a nested folder is meant: MNIST and others have files of the same names."""
+    name = "train-labels-idx1-ubyte"
+    try:
+        path = _path(folder, name)
+        known = path is not None and hashlib.sha256(_read(path)).hexdigest() == PUBLISHED[name]
+        return known or (folder / CHECKSUMS).is_file()
+    except (OSError, DataError):
+        return False
+
+
 def _otherwise(place: Path) -> str:
     """What is there instead, and how it is brought into form."""
     try:
-        tables = sorted(place.rglob("*.csv"))[:2]
+        tables = sorted(
+            file for folder in (place, *_nested(place)) for file in folder.glob("*.csv")
+        )
     except OSError:
         tables = []
+    tables = tables[:2]
     if len(tables) < 2:  # noqa: PLR2004  training and test images
         return ""
     names = " ".join(shlex.quote(str(path)) for path in tables)
@@ -169,8 +184,8 @@ def verify(folder: Path) -> DataFiles:
                 f"{folder}: found {len(images):,} {kind} images but {len(labels):,} labels, "
                 "allowed: the same number of both"
             )
-        if not 0 < len(images) <= MOST_IMAGES[kind]:
-            allowed = f"from 1 to {MOST_IMAGES[kind]:,}"
+        if not 0 < len(images) <= _MOST_IMAGES[kind]:
+            allowed = f"from 1 to {_MOST_IMAGES[kind]:,}"
             raise DataError(f"{folder}: found {len(images):,} {kind} images, allowed: {allowed}")
     return DataFiles(
         folder=folder,

@@ -37,7 +37,7 @@ def digest() -> str:
 
 
 def describe(data: DataFiles) -> bytes:
-    """The file that `is_typical` reads, from Fashion-MNIST; the same on every machine's first try.
+    """The file that `is_typical` reads, computed from Fashion-MNIST.
 
     `python -m fmnist_tuning.data.typical` writes it into the package.
     """

@@ -152,8 +152,9 @@ class Ledger:
 
     def fail(self, run: PlannedRun, reason: str, *, hopeless: bool) -> None:
         """Mark a run FAILED; keep its checkpoint, unless the run would fail from there again."""
-        run_id = self._active.pop(run.fingerprint).run_id
+        run_id = self._active[run.fingerprint].run_id
         self._tracker.end_run(run_id, "FAILED", reason)
+        del self._active[run.fingerprint]
         if hopeless:
             self._drop_checkpoint(run_id)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ALIAS: Final = "champion"
 _MODEL: Final = "fashion_mnist_cnn"
 
-_SHOWN: Final = (ACCURACY, "test_accuracy", "final_val_loss", "overfitting_gap")
+_SHOWN: Final = (ACCURACY, "test_accuracy", "final_val_loss")
 _LONG_VALUE: Final = 100
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PACKAGE: Final = Path(__file__).parents[1]

@@ -1,8 +1,8 @@
 """A local database gets MLflow's tables completely or not at all.
 
 MLflow makes and migrates a database in place, step by step. If it is killed meanwhile, it can never
-open the database again. So we let it work on a new file, or on a copy, which takes the database's
-place when it is complete.
+open the database again. So we let it work on a new file, which takes its place when it is complete,
+or on a copy, which SQLite writes back in one transaction: the file keeps its owner and its readers.
 """
 
 import contextlib
@@ -51,7 +51,12 @@ def prepare(place: Path, timeout: float) -> None:
                 place.replace(place.with_name(f"{place.name}.unfinished"))
                 continue
             # Another command may have made, migrated or written it at the same time.
-            if _state(place) == before and _put(new, place, fresh=before is None):
+            if _state(place) != before:
+                continue
+            if before is not None:
+                _back_up(new, place, timeout)
+                return
+            if _put(new, place):
                 return
     raise sqlite3.OperationalError(f"{place} changes all the time, and cannot be migrated")
 
@@ -88,16 +93,20 @@ def _revision(place: Path, timeout: float) -> str | None:
 
 def _copy(place: Path, new: Path, timeout: float) -> bool:
     """Copy a database; return whether it is one of MLflow's without any content."""
-    with (
-        closing(sqlite3.connect(place, timeout=timeout)) as source,
-        closing(sqlite3.connect(new)) as copy,
-    ):
-        source.backup(copy)
+    _back_up(place, new, timeout)
+    with closing(sqlite3.connect(new)) as copy:
         tables = [table for table in _CONTENT if _has(copy, table)]
         empty = not any(copy.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in tables)  # noqa: S608  our own names
         ours = _has(copy, "experiments")
-    shutil.copymode(place, new)
     return empty and ours
+
+
+def _back_up(source: Path, target: Path, timeout: float) -> None:
+    with (
+        closing(sqlite3.connect(source, timeout=timeout)) as read,
+        closing(sqlite3.connect(target, timeout=timeout)) as written,
+    ):
+        read.backup(written)
 
 
 def _has(database: sqlite3.Connection, table: str) -> bool:
@@ -112,16 +121,13 @@ def _open(path: Path) -> None:
     client._tracking_client.store.engine.dispose()  # noqa: SLF001  it would keep the file open
 
 
-def _put(new: Path, place: Path, *, fresh: bool) -> bool:
-    """Move a database into its place; False if another command has made one there."""
-    if fresh:
-        try:
-            os.link(new, place)  # unlike a move, this replaces nothing
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without links
-            new.replace(place)
-    else:
+def _put(new: Path, place: Path) -> bool:
+    """Move a new database into its place; False if another command has made one there."""
+    try:
+        os.link(new, place)  # unlike a move, this replaces nothing
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
         new.replace(place)
     return True
 

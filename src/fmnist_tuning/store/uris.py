@@ -48,6 +48,7 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
 from fmnist_tuning.store import sqlite  # noqa: E402
+from fmnist_tuning.text import user_path  # noqa: E402
 
 # ImportError means that a database's driver is not installed; UnicodeError, that the store cannot
 # hold a text.
@@ -158,14 +159,6 @@ def check_name(name: str) -> None:
             f"--experiment: found {found}, allowed: 1 to {_MAX_NAME} printable characters without "
             "spaces around them"
         )
-
-
-def user_path(path: Path) -> Path:
-    """A path in which a leading `~` is the user's home, as in a shell."""
-    try:
-        return path.expanduser()
-    except RuntimeError:  # there is no such user
-        return path
 
 
 def _default() -> str:

@@ -24,15 +24,15 @@ LABELS: Final = ("name", "predicted")
 MAX_NAME: Final = 60
 
 _OTHER_NAMES: Final = {
-    "learning_rate": "lr eta alpha step_size learning_rate_init base_lr",
-    "dropout_rate": "dropout p drop drop_rate dropout_p dropout_prob keep_prob",
-    "epochs": "n_epochs num_epochs max_epochs nb_epoch iterations max_iter steps",
+    "learning_rate": "lr eta alpha learning_rate_init base_lr",
+    "dropout_rate": "dropout drop drop_rate dropout_p dropout_prob",
+    "epochs": "n_epochs num_epochs max_epochs nb_epoch",
     "batch_size": "bs batch n_batch minibatch minibatch_size train_batch_size",
     "optimizer": "opt optim optimiser solver algorithm",
     "weight_decay": "wd l2 l2_reg regularization reg_lambda",
-    "momentum": "mom beta1",
+    "momentum": "mom",
     "num_conv_layers": "depth layers n_layers num_layers n_conv conv_layers n_conv_layers blocks",
-    "conv_channels": "channels filters n_filters num_filters out_channels width features",
+    "conv_channels": "channels filters n_filters num_filters out_channels",
     "kernel_size": "kernel kernels filter_size ksize",
     "use_pooling": "pool pooling max_pool maxpool max_pooling",
     "use_batch_norm": "bn batchnorm batch_norm batch_normalization normalization norm",

@@ -11,13 +11,14 @@ from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.arms import SETTINGS, unknown_setting
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
-from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES, RunConfig
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import shown
 
 FRESH_SEEDS_FROM: Final = 1_000
 """Added to the seeds of a combination, so the seeds that picked its arms do not also judge them."""
 
+_HOLDOUT_SIZE: Final = RunConfig.model_fields["holdout_size"].default
 _Context = Mapping[str, Any] | None
 
 
@@ -205,7 +206,9 @@ def _all_there_are(
     """The sizes that are left out, where there are other images than Fashion-MNIST's."""
     if (train, test) == (TRAIN_IMAGES, TEST_IMAGES) or "validation" in swept:
         return {}
-    held_out = fixed.get("holdout_size", 10_000) if fixed.get("validation") == "holdout" else 0
+    held_out = (
+        fixed.get("holdout_size", _HOLDOUT_SIZE) if fixed.get("validation") == "holdout" else 0
+    )
     if not isinstance(held_out, int) or held_out >= train:
         return {}
     sizes = {"train_size": train - held_out, "val_size": held_out or test}
