@@ -26,12 +26,14 @@ from fmnist_tuning.running.events import (
     EpochEnded,
     Failed,
     Finished,
+    Ready,
     Restarted,
     Resumed,
     Reused,
     Started,
     Waiting,
 )
+from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.locks import HEARTBEAT_SECONDS, RunLocks
 from fmnist_tuning.store.records import UnfinishedRun
 from fmnist_tuning.store.study import Study
@@ -130,7 +132,8 @@ def unbroken(made_once, tiny_data, blank_store):
 
 
 def checkpoints(study):
-    return sorted(path.name for path in study.state_folder.glob("*.pt*"))
+    """The whole ones: a worker that is killed while it writes leaves a part under another name."""
+    return sorted(path.name for path in study.state_folder.glob("*.pt"))
 
 
 def assert_whole(study, unbroken):
@@ -139,7 +142,7 @@ def assert_whole(study, unbroken):
     statuses = [run.info.status for run in runs(study)]
     assert statuses.count("FINISHED") == len(unbroken)
     assert "RUNNING" not in statuses
-    assert checkpoints(study) == []
+    assert [*study.state_folder.glob("*.pt*")] == []
 
 
 def test_a_broken_run_goes_on(events, study, unbroken):
@@ -274,6 +277,39 @@ def test_a_run_that_nobody_trains_any_more(events, study):
     ended = client(study).get_run(dead.info.run_id)
     assert ended.info.status == "KILLED"
     assert ended.data.tags["fmnist.reason"] == "its process stopped unexpectedly"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Calls a function once, right after the store has answered its nth question."""
+
+    def after(nth, act):
+        search, calls = Study.search, iter(range(1, 100))
+
+        def answer(*arguments):
+            found = [*search(*arguments)]
+            if next(calls) == nth:
+                act()
+            return iter(found)
+
+        monkeypatch.setattr(Study, "search", answer)
+
+    return after
+
+
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_a_run_that_ends_while_another_command_asks(begun, study, asked, nth):
+    """Wherever between its questions that is: it is neither trained again nor taken for dead."""
+    first = begun(study, ONE)
+    ready = next(event for event in first if isinstance(event, Ready))
+    run = next(event.run for event in first if isinstance(event, Started))
+    other = Ledger(study, "", force=False)
+    asked(nth, lambda: list(first))
+    assert [*other.bury_the_dead([], [])] == []
+    assert other.claim(run, {"s": "one"}, ready.environment) is not True
+    list(first)
+    assert [run.info.status for run in runs(study)] == ["FINISHED"]
+    other.close("interrupted", store_failed=False)
 
 
 def test_whose_command_lives(tmp_path):

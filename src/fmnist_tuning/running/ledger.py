@@ -57,9 +57,15 @@ class Ledger:
         """
         fingerprints = {row.run.fingerprint for row in rows}
         ids = {sweep.id for sweep in sweeps}
+        dead = []
         for run in self._study.running():
             own = run.fingerprint in fingerprints if run.kind == "run" else run.name in ids
             if not own and not self._locks.alive(run):
+                dead.append(run)
+        # One whose command has ended since it was listed may be finished.
+        still = {run.run_id for run in self._study.running()} if dead else set()
+        for run in dead:
+            if run.run_id in still:
                 self._tracker.end_run(run.run_id, "KILLED", _UNEXPECTED_END)
                 yield run.name
 
@@ -89,13 +95,15 @@ class Ledger:
             command has finished it in the meantime.
         """
         with self._locks.deciding:
+            # Asked for last, because another command may finish the run between these questions.
+            others = self._study.unfinished_runs(run.fingerprint)
+            running = [other for other in others if other.status == "RUNNING"]
+            trained = any(self._locks.alive(other) for other in running)
             finished = None if self._force else self._study.finished_run(run.fingerprint)
             if finished is not None:
                 self._tracker.add_sweeps(finished, users)
                 return finished
-            others = self._study.unfinished_runs(run.fingerprint)
-            running = [other for other in others if other.status == "RUNNING"]
-            if any(self._locks.alive(other) for other in running):
+            if trained:
                 return False
             tags = self._tags(environment)
             if self._force and (replaced := self._study.finished_run(run.fingerprint)):
