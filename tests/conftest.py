@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,18 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]
     return folder_of
 
 
+def matplotlibs_own() -> str:
+    """The file with which matplotlib comes."""
+    package = find_spec("matplotlib")
+    return str(Path(package.origin).parent / "mpl-data/matplotlibrc")
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch, tmp_path):
     """No test sees the developer's stores, data or colours, nor leaves anything behind."""
     for name in ("MLFLOW_TRACKING_URI", "FMNIST_DATA_DIR", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MATPLOTLIBRC", matplotlibs_own())
     monkeypatch.chdir(tmp_path)
 
 

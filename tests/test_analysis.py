@@ -183,9 +183,9 @@ def test_main_effects_and_interaction(tmp_path):
     found = {effect.name: effect.contrast.difference for effect in effects}
     assert found == pytest.approx(
         {
-            "dropout_rate: 0.5 − 0.3": -0.012,
-            "use_batch_norm: False − True": -0.022,
-            "dropout_rate × use_batch_norm": -0.004,
+            "dropout rate: 0.5 − 0.3": -0.012,
+            "batch norm: off − on": -0.022,
+            "dropout rate × batch norm": -0.004,
         }
     )
     assert [effect.interaction for effect in effects] == [False, False, True]
@@ -211,7 +211,7 @@ def test_what_all_arms_share_confounds_nothing(tmp_path):
     arms = "[{name: A, use_pooling: true, epochs: 3}, {name: B, use_pooling: false, epochs: 3}]"
     (note,) = confounds(frames_of(sweep_of(f"sweep: p\ntitle: P\narms: {arms}\n", tmp_path)))
     assert note.startswith("The arms differ in size too: B has 6,442,954 parameters")
-    assert note.endswith("A difference may come of size as well as of use_pooling.")
+    assert note.endswith("A difference may come of size as well as of max pooling.")
 
 
 def test_epochs_to_80_on_whole_epochs(tmp_path):

@@ -403,11 +403,11 @@ def test_the_figures_say_what_is_taken_for_what():
         return [text.get_text() for text in figure.findobj(Text)]
 
     confusion = texts(draw_confusion(hand_made(), CLASS_NAMES, "Title", "Note"))
-    assert {"Title", "Ankle boot", "100.0", "0.0"} <= set(confusion)
+    assert {"Title", "Ankle boot", "100.0", "0.0", "true", "predicted"} <= set(confusion)
     assert confusion.count("100.0") + confusion.count("0.0") == 5  # classes without images: unknown
-    assert any("60.00 % of 5 images right." in text for text in confusion)
+    assert any("60.00 % of the test set's 5 images are right." in text for text in confusion)
     mistakes = texts(draw_mistakes(hand_made(), CLASS_NAMES, "Title", "Note"))
-    assert "Coat\nnot Bag\n97.0 %" in mistakes
+    assert "Coat →\nBag\n97.0 %" in mistakes
     assert any(text.startswith("The 2 of 2 mistakes") for text in mistakes)
 
 

@@ -66,4 +66,4 @@ def test_a_figure_says_what_axes_it_needs():
     """In the order in which its drawing takes them."""
     assert {"trend", "comparison", "heatmap", "ranking"} <= set(KINDS)
     for kind in KINDS.values():
-        assert tuple(inspect.signature(kind.draw).parameters) == ("frames", *kind.axes)
+        assert tuple(inspect.signature(kind.draw).parameters) == ("frames", "others", *kind.axes)

@@ -6,10 +6,15 @@ import re
 import numpy as np
 import pytest
 from conftest import CONFIGS
-from studies import frames_of, sweep_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+from studies import frames_of, six_experiments, sweep_of
 
+from fmnist_tuning.analysis.frames import summary
 from fmnist_tuning.errors import FmnistError
-from fmnist_tuning.report.figures.style import encode_figure
+from fmnist_tuning.report.figures.series import CUT
+from fmnist_tuning.report.figures.style import encode_figure, legible_on, styled
 from fmnist_tuning.report.figures.sweep_figures import (
     draw_curves,
     draw_figure,
@@ -32,17 +37,24 @@ grid: {fc_units: [[32], [64]], optimizer: [Adam, SGD]}
 
 
 def texts(figure) -> str:
-    """All that a figure says, wherever it stands."""
-    from matplotlib.text import Text
+    """All that a figure says, wherever it stands and however its lines are broken."""
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
 
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+def labels(figure) -> set[str]:
+    """A ranking's arms."""
+    return {tick.get_text().replace("\n", " ") for tick in figure.axes[0].get_yticklabels()}
+
+
+@pytest.fixture(autouse=True)
+def _styled():
+    with styled():
+        yield
 
 
 @pytest.mark.parametrize("sweep", SHIPPED, ids=lambda sweep: sweep.id)
 def test_the_journals_figures(sweep):
     """Both figures of each sweep are drawn, and are not empty."""
-    from PIL import Image
-
     ((name, drawn),) = draw_study({sweep.id: frames_of(sweep)})
     assert name == sweep.id
     assert list(drawn) == [sweep.figure.file, f"{sweep.id}_curves.png"]
@@ -56,9 +68,12 @@ def test_the_journals_figures(sweep):
 def test_every_seed_is_a_dot_and_every_mean_has_its_interval():
     """What the axes hold is what was measured."""
     frames = frames_of(SHIPPED[0])
-    left = draw_figure(frames).axes[0]
+    left = draw_figure(frames, {}).axes[0]
     dots = sorted(
-        float(y) for line in left.lines if line.get_markersize() == 4 for y in line.get_ydata()
+        float(y)
+        for line in left.lines
+        if line.get_linestyle() == "None" and line.get_alpha()
+        for y in line.get_ydata()
     )
     assert dots == pytest.approx(sorted(frames.runs["final_val_accuracy"] * 100))
     (container,) = left.containers
@@ -69,7 +84,7 @@ def test_every_seed_is_a_dot_and_every_mean_has_its_interval():
 
 def test_axes_start_where_differences_can_be_seen():
     """Not at zero, where 92.2 and 92.5 % look alike."""
-    low, high = draw_figure(frames_of(SHIPPED[0])).axes[0].get_ylim()
+    low, high = draw_figure(frames_of(SHIPPED[0]), {}).axes[0].get_ylim()
     assert low > 80
     assert high - low < 5
 
@@ -78,25 +93,201 @@ def test_axes_start_where_differences_can_be_seen():
 def test_the_same_runs_make_the_same_bytes(kind):
     """No date, no random id, whatever was drawn before."""
     frames = frames_of(SHIPPED[0])
-    first = encode_figure(draw_figure(frames), kind)
+    first = encode_figure(draw_figure(frames, {}), kind)
     draw_curves(frames)
-    assert encode_figure(draw_figure(frames_of(SHIPPED[0])), kind) == first
+    assert encode_figure(draw_figure(frames_of(SHIPPED[0]), {}), kind) == first
 
 
-def test_the_readers_own_style_changes_nothing(monkeypatch):
-    """A matplotlibrc is not part of the study."""
-    import matplotlib as mpl
+SHEET = """
+font.size: 14
+text.color: maroon
+axes.prop_cycle: cycler(color=["k", "r"])
+figure.figsize: 3.6, 3.4
+savefig.dpi: 100
+"""
 
-    frames = frames_of(SHIPPED[0])
-    expected = encode_figure(draw_figure(frames), "png")
-    monkeypatch.setitem(mpl.rcParams, "font.size", 20.0)
-    monkeypatch.setitem(mpl.rcParams, "axes.facecolor", "red")
-    assert encode_figure(draw_figure(frames), "png") == expected
+
+@pytest.mark.parametrize("place", ["matplotlibrc", "sheet"])
+def test_the_readers_own_style(monkeypatch, tmp_path, place):
+    """Colours, fonts and sizes are those of a matplotlibrc, or of a style sheet over it."""
+    own = tmp_path / place
+    own.write_text(SHEET, encoding="utf-8")
+    sheet = str(own) if place == "sheet" else None
+    if sheet is None:
+        monkeypatch.setenv("MATPLOTLIBRC", str(own))
+    with styled(sheet):
+        figure = draw_curves(frames_of(SHIPPED[0]))
+        pixels = Image.open(io.BytesIO(encode_figure(figure, "png")))
+    assert pixels.width == 360
+    lines = figure.axes[0].lines
+    assert {line.get_color() for line in lines} == {"k", "r"}
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len({look for look in looks if look[1] != "None"}) == 5
+    assert {text.get_color() for text in figure.texts} == {"maroon"}
+    assert figure.axes[0].xaxis.label.get_fontsize() == 14
+
+
+def test_a_style_of_matplotlibs_own():
+    """By its name."""
+    with styled("dark_background"):
+        figure = draw_figure(frames_of(SHIPPED[0]), {})
+        assert figure.get_facecolor() == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"font.size: huge", "Bad value in line 1 ('font.size: huge'): "),
+        (b"\nfnt.size: 3", "Bad key fnt.size in line 2"),
+        (b"text", "Missing colon in line 1"),
+        (b"\xff\xfe\0", "found bytes that are no UTF-8"),
+        (None, "cannot be read as a matplotlib style: No such file"),
+    ],
+)
+def test_a_style_that_cannot_be_read(tmp_path, content, message):
+    """One message with the file, the line and the remedy."""
+    sheet = tmp_path / "bad.mplstyle"
+    if content is not None:
+        sheet.write_bytes(content)
+    with pytest.raises(FmnistError, match=re.escape(message)) as error, styled(str(sheet)):
+        pass
+    assert str(error.value).startswith(f"{sheet}: ")
+
+
+def test_a_style_is_never_fetched():
+    """Matplotlib itself would ask a server for it."""
+    with pytest.raises(FmnistError, match="No such file"), styled("http://127.0.0.1:9/a.mplstyle"):
+        pass
+
+
+@pytest.mark.parametrize("draw", [draw_curves, lambda frames: draw_figure(frames, {})])
+@pytest.mark.parametrize("kind", ["ranking", "trend", "comparison"])
+def test_nothing_is_cut_off(tmp_path, draw, kind):
+    """Nine arms with long names under a long title: all text is inside, and every look differs."""
+    title = "A title as long as a sentence, which no figure of a page's width has in one line of it"
+    names = "".join(
+        f"  - {{name: sgd with a long name of its own, {n}, dropout_rate: 0.{n}}}\n"
+        for n in range(9)
+    ).replace("own, ", "own ")
+    figure = (
+        "" if kind == "ranking" else f"figure: {{kind: {kind}, x: dropout_rate, file: a.png}}\n"
+    )
+    drawn = draw(frames_of(sweep_of(f"sweep: s\ntitle: {title}\n{figure}arms:\n{names}", tmp_path)))
+    encode_figure(drawn, "png")
+    renderer = FigureCanvasAgg(drawn).get_renderer()
+    boxes = [legend.get_window_extent(renderer) for legend in drawn.legends]
+    inches = drawn.get_tightbbox(renderer)
+    assert inches.x0 >= 0
+    assert inches.x1 <= drawn.get_figwidth() + 0.01
+    assert all(box.x0 >= 0 and box.x1 <= drawn.bbox.width for box in boxes)
+    for legend in drawn.legends:
+        looks = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
+        assert len(set(looks)) == len(looks) == 9
+
+
+def test_named_arms_go_by_their_names(tmp_path):
+    """The settings are in the sweep's file; the letters of a combination say nothing alone."""
+    text = "sweep: s\ntitle: S\narms: [{name: plain, momentum: 0.0, optimizer: SGD}, {name: b}]\n"
+    assert labels(draw_figure(frames_of(sweep_of(text, tmp_path)), {})) == {"plain", "b"}
+    sixth = six_experiments()[5]
+    assert "A: dropout rate 0.2, depth 3" in labels(draw_figure(frames_of(sixth), {}))
+
+
+def test_a_ranking_shows_what_its_claims_compare_with():
+    """The base configuration stands among the arms, and is marked as another sweep's."""
+    first, *_, sixth = six_experiments()
+    figure = draw_figure(frames_of(sixth), {first.id: frames_of(first)})
+    assert "dropout rate 0.5 (exp1_dropout)" in labels(figure)
+    assert "Squares: arms of other sweeps" in texts(figure)
+
+
+def test_validation_has_panels_of_its_own():
+    """Train's range is wider, and would press the arms' validation together."""
+    figure = draw_curves(frames_of(SHIPPED[0]))
+    assert [panel.get_ylabel() for panel in figure.axes] == [
+        "validation loss, nats",
+        "validation accuracy, %",
+        "train loss, nats",
+        "train accuracy, %",
+    ]
+
+
+@pytest.mark.parametrize("sweep", SHIPPED[:4], ids=lambda sweep: sweep.id)
+def test_the_gap_has_a_panel(sweep):
+    """Train minus validation accuracy, run by run, in points."""
+    frames = frames_of(sweep, lambda config: 0.9 + 0.01 * config.dropout_rate)
+    right = draw_figure(frames, {}).axes[1]
+    assert right.get_ylabel() == "overfitting gap, points"
+    (container,) = right.containers
+    means = frames.runs.groupby("arm")["overfitting_gap"].mean() * 100
+    assert sorted(container.lines[0].get_ydata()) == pytest.approx(sorted(means))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("validation: test", "Validation is the test set."),
+        ("validation: holdout", "Validation is held out of the training images."),
+    ],
+)
+def test_figures_say_what_validation_is(tmp_path, setting, said):
+    """Every one of them."""
+    text = f"sweep: s\ntitle: S\nfixed: {{{setting}}}\ngrid: {{dropout_rate: [0.0, 0.5]}}\n"
+    frames = frames_of(sweep_of(text, tmp_path))
+    assert said in texts(draw_figure(frames, {}))
+    assert said in texts(draw_curves(frames))
+
+
+def test_two_seeds_do_not_flatten_the_runs(tmp_path):
+    """Their interval is 13 standard errors to each side: it is cut, and the figure says so."""
+    sweep = sweep_of(
+        "sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.5]}\nseeds: [0, 1]\n", tmp_path
+    )
+    frames = frames_of(sweep, lambda config: 0.97 + 0.02 * config.seed)
+    figure = draw_figure(frames, {})
+    low, high = figure.axes[0].get_xlim()
+    assert 94 < low < 97
+    assert high == 100
+    assert CUT in texts(figure)
+    three = frames_of(SHIPPED[0])
+    assert CUT not in texts(draw_figure(three, {}))
+
+
+def test_a_heatmaps_colours_are_no_louder_than_its_numbers():
+    """The scale spans a cell's interval; there is a colour bar; text is legible on every cell."""
+    sweep = next(s for s in SHIPPED if s.figure.kind == "heatmap")
+    frames = frames_of(sweep, lambda config: 0.92 + 0.004 * (config.seed - 1))
+    left, _, bar = draw_figure(frames, {}).axes
+    (image,) = left.images
+    low, high = image.get_clim()
+    found = summary(frames, frames.arms[0], "final_val_accuracy")
+    assert high - low == pytest.approx((found.high - found.low) * 100)
+    assert [float(t) for t in bar.get_ylim()] == pytest.approx([low, high])
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's contrast ratio, from 1 to 21."""
+    from PIL import ImageColor
+
+    def luminance(colour):
+        parts = np.array(ImageColor.getrgb(colour)) / 255
+        linear = np.where(parts > 0.04045, ((parts + 0.055) / 1.055) ** 2.4, parts / 12.92)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "#707070", "#787878", "#fde725", "#0000ff"])
+def test_text_on_a_colour(colour):
+    """Black or white, whichever has more contrast."""
+    other = {"black": "white", "white": "black"}[legible_on(colour)]
+    assert contrast(colour, legible_on(colour)) > contrast(colour, other)
 
 
 def test_one_seed_says_so():
     """No bars, and the reason."""
-    figure = draw_figure(frames_of(SHIPPED[0], keep=lambda run: run.config.seed == 0))
+    figure = draw_figure(frames_of(SHIPPED[0], keep=lambda run: run.config.seed == 0), {})
     assert "One seed: how far a repeat would differ is unknown." in texts(figure)
     assert not any(container.has_yerr for container in figure.axes[0].containers)
 
@@ -104,7 +295,7 @@ def test_one_seed_says_so():
 def test_half_a_sweep_is_drawn_and_says_what_is_missing():
     """What is there, and how much is not."""
     frames = frames_of(SHIPPED[0], keep=lambda run: run.config.dropout_rate < 0.4)
-    figure = draw_figure(frames)
+    figure = draw_figure(frames, {})
     assert "Not finished and not shown: 6 of 15 runs." in texts(figure)
     assert encode_figure(figure, "png")
 
@@ -115,7 +306,7 @@ def test_a_heatmap_with_empty_cells(keep):
     sweep = next(s for s in SHIPPED if s.figure.kind == "heatmap")
     labels = [arm.label for arm in sweep.arms[:keep]]
     frames = frames_of(sweep, keep=lambda run: run.arm.label in labels)
-    assert encode_figure(draw_figure(frames), "png")
+    assert encode_figure(draw_figure(frames, {}), "png")
 
 
 def test_a_sweep_without_a_figure_gets_a_ranking(tmp_path):
@@ -126,10 +317,11 @@ def test_a_sweep_without_a_figure_gets_a_ranking(tmp_path):
     )
     assert file_names(frames) == ("seven.png", "seven_curves.png")
     ticks = [
-        tick.get_text().replace("\n", " ") for tick in draw_figure(frames).axes[0].get_yticklabels()
+        tick.get_text().replace("\n", " ")
+        for tick in draw_figure(frames, {}).axes[0].get_yticklabels()
     ]
-    assert ticks[-1] == "hidden units [64], optimizer SGD"
-    assert ticks[0] == "hidden units [32], optimizer Adam"
+    assert ticks[-1] == "hidden units 64, optimizer SGD"
+    assert ticks[0] == "hidden units 32, optimizer Adam"
 
 
 def test_another_format_for_every_file():
@@ -146,7 +338,7 @@ def test_a_trend_over_several_settings(tmp_path):
         "sweep: s\ntitle: S\nfigure: {kind: trend, x: learning_rate, file: s.png}\n"
         "grid: {learning_rate: [0.0001, 0.001, 0.01], use_pooling: [true, false]}\n"
     )
-    figure = draw_figure(frames_of(sweep_of(text, tmp_path)))
+    figure = draw_figure(frames_of(sweep_of(text, tmp_path)), {})
     assert figure.axes[0].get_xscale() == "log"
     assert len(figure.axes[0].containers) == 2
     assert "max pooling off" in texts(figure)
@@ -157,7 +349,9 @@ def test_a_thousand_arms_are_not_all_drawn(tmp_path):
     rates = ", ".join(f"{rate / 100}" for rate in range(60))
     text = f"sweep: s\ntitle: S\ngrid: {{dropout_rate: [{rates}]}}\n"
     frames = frames_of(sweep_of(text, tmp_path))
-    assert "The 20 arms of 60 with the best mean validation accuracy." in texts(draw_figure(frames))
+    assert "The 20 arms of 60 with the best mean validation accuracy." in texts(
+        draw_figure(frames, {})
+    )
     assert "The 10 arms of 60" in texts(draw_curves(frames))
 
 
@@ -189,4 +383,4 @@ def test_a_figure_that_cannot_be_drawn(tmp_path):
 def test_titles_are_text_and_not_mathematics(tmp_path):
     """A dollar sign in a title draws a dollar sign."""
     sweep = sweep_of(RANKED.replace("title: Seven", "title: 'Cost in $ \\frac{ and $'"), tmp_path)
-    assert encode_figure(draw_figure(frames_of(sweep)), "png")
+    assert encode_figure(draw_figure(frames_of(sweep), {}), "png")

@@ -207,7 +207,7 @@ def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study_of_six):
     assert fmnist_here("journal").returncode == 0
     text = (tmp_path / "JOURNAL.md").read_text(encoding="utf-8")
     assert "### Width \\| of &lt;b&gt;hidden&lt;/b&gt;" in text
-    assert "hidden units [64]" in text
+    assert "hidden units 64" in text
 
 
 def test_half_a_study(fmnist_here, tmp_path, migrated):

@@ -15,7 +15,7 @@ from fmnist_tuning.errors import DataError, TrackingError, WeightsError
 from fmnist_tuning.files import read_whole
 from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.report.figures.garments import Scores, draw_confusion, draw_mistakes
-from fmnist_tuning.report.figures.style import encode_figure
+from fmnist_tuning.report.figures.style import encode_figure, styled
 from fmnist_tuning.report.study import StudyResults
 from fmnist_tuning.store.records import DATA, WEIGHTS, WEIGHTS_DIGEST, TrackedRun, content_digest
 from fmnist_tuning.store.registry import Registry, champion_uri
@@ -80,14 +80,19 @@ class Evaluation:
 
 
 def evaluate_finalists(
-    results: StudyResults, files: DataFiles, weights: Path | None = None
+    results: StudyResults,
+    files: DataFiles,
+    weights: Path | None = None,
+    *,
+    sheet: str | None = None,
 ) -> Iterator[tuple[Finalist, Evaluation]]:
     """Score and draw every finalist of a whole study, the champion first, and register that one.
 
     If the store does not have the champion's network, the file `weights` may have it; it is then
-    kept in the store.
+    kept in the store. `sheet` is a matplotlib style sheet for the figures.
 
     Raises:
+        FmnistError: When a style cannot be read; nothing is scored then.
         DataError: When the images are not those of the study.
         WeightsError: When the champion's network is missing, or a network is damaged or another
             run's.
@@ -103,7 +108,9 @@ def evaluate_finalists(
     data = FashionMnist.load(SharedImages(files), torch.device("cpu"))
     for finalist in last:
         brought = weights if finalist.champion else None
-        yield finalist, _evaluate(finalist, results, registry, data, brought)
+        with styled(sheet):
+            evaluation = _evaluate(finalist, results, registry, data, brought)
+        yield finalist, evaluation
 
 
 def _evaluate(

@@ -190,10 +190,10 @@ METRICS: Final = {
 }
 """Metrics of a finished run that a claim may be about, a table show and a figure draw."""
 
-CURVES: Final = tuple(
-    metric.name for _, metric in _rows(EpochMetrics) if metric.unit in {"loss", "percent"}
-)
-"""Metrics of an epoch that are drawn."""
+CURVES: Final = {
+    metric.name: metric for _, metric in _rows(EpochMetrics) if metric.unit in {"loss", "percent"}
+}
+"""Metrics of an epoch that are drawn: train's, then validation's."""
 
 REQUIRED: Final = tuple(row.name for row in fields(RunOutcome) if row.default is MISSING)
 """What every finished run has."""

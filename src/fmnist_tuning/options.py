@@ -88,6 +88,16 @@ FigureFolder = Annotated[
         show_default=False,
     ),
 ]
+StyleSheet = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="FILE",
+        help="A matplotlib style sheet, or the name of one of matplotlib's styles; a matplotlibrc "
+        "counts too.",
+        show_default=False,
+    ),
+]
 StudyFile = Annotated[
     Path,
     typer.Argument(

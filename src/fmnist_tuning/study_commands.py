@@ -1,7 +1,9 @@
 """The commands on a study that is there: read it, draw it, judge it, take it elsewhere."""
 
 import json
+import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,8 +54,10 @@ def plot(
         Literal["png", "svg", "pdf"] | None,
         typer.Option("--format", help="File format; default: as in the sweep's file, else png."),
     ] = None,
+    style: options.StyleSheet = None,
 ) -> None:
     """Draw each sweep's figure and learning curves from the runs in MLflow."""
+    _load_matplotlib()
     from fmnist_tuning.report.figures.sweep_figures import draw_study
     from fmnist_tuning.report.study import open_study
 
@@ -61,7 +65,7 @@ def plot(
     for frames in found.sweeps.values():
         if frames.missing:
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
-    for sweep, drawn in draw_study(found.sweeps, file_format):
+    for sweep, drawn in draw_study(found.sweeps, file_format, others=found.every, sheet=style):
         _keep(drawn, output, found.study, found.sweep_run_ids[sweep])
     _name_unreadable(found)
 
@@ -116,17 +120,31 @@ def champion(
     tracking_uri: options.TrackingUri = None,
     data_dir: options.DataDir = None,
     output: options.FigureFolder = None,
+    style: options.StyleSheet = None,
 ) -> None:
     """Register the best arm's network in MLflow, and draw what each finalist gets wrong."""
+    _load_matplotlib()
     from fmnist_tuning import terminal
     from fmnist_tuning.champion import evaluate_finalists
     from fmnist_tuning.data.files import find
     from fmnist_tuning.report.study import open_study
 
     found = open_study(experiment, tracking_uri)
-    for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights):
+    for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights, sheet=style):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
+
+
+def _load_matplotlib() -> None:
+    """Import it; it reads the user's matplotlibrc, whose faults are one message of ours."""
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())
+    try:
+        import_module("matplotlib")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FmnistError(
+            f"matplotlib cannot read its matplotlibrc ({error}); it is in this folder, in the one "
+            "that MATPLOTLIBRC or MPLCONFIGDIR names, or in ~/.config/matplotlib"
+        ) from None
 
 
 def _name_unreadable(found: "StudyResults") -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from fmnist_tuning.analysis.contrasts import Contrast, contrast
 from fmnist_tuning.analysis.frames import SweepFrames, summary
 from fmnist_tuning.analysis.verdicts import compare
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.settings import label_of, label_of_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Effect:
     interaction says how much the first factor's effect differs between the second's levels.
     """
 
-    name: str  # `dropout_rate: 0.5 − 0.3`, or `dropout_rate × use_batch_norm`
+    name: str  # `dropout rate: 0.5 − 0.3`, or `dropout rate × batch norm`
     contrast: Contrast
     interaction: bool = False
 
@@ -36,7 +38,7 @@ def factorial_effects(frames: SweepFrames, metric: str) -> list[Effect]:
         for level in levels:
             found = compare(frames, {factor: level}, {factor: reference}, metric)
             if found is not None:
-                effects.append(Effect(f"{factor}: {level} − {reference}", found))
+                effects.append(Effect(_difference(factor, level, reference), found))
     for one, two in combinations(grid.items(), 2):
         effects += _interactions(frames, metric, one, two)
     return effects
@@ -59,11 +61,20 @@ def _interactions(
         # The interaction is the difference between the diagonals of the 2 x 2 table.
         same = {seed: values[3][seed] + values[0][seed] for seed in values[3]}
         cross = {seed: values[1][seed] + values[2][seed] for seed in values[1]}
-        name = f"{factor} × {second}"
+        name = f"{label_of(factor)} × {label_of(second)}"
         if len(levels) > 1 or len(others) > 1:
-            name += f" ({level}, {other})"
+            name += f" ({label_of_value(level)}, {label_of_value(other)})"
         effects.append(Effect(name, contrast(same, cross), interaction=True))
     return effects
+
+
+def _difference(factor: str, level: Any, reference: Any) -> str:
+    return f"{label_of(factor)}: {label_of_value(level)} − {label_of_value(reference)}"
+
+
+def _called(arm: Arm) -> str:
+    settings = (f"{label_of(key)} {label_of_value(value)}" for key, value in arm.overrides.items())
+    return arm.name or ", ".join(settings)
 
 
 def confounds(frames: SweepFrames) -> list[str]:
@@ -74,15 +85,13 @@ def confounds(frames: SweepFrames) -> list[str]:
     """
     if not len(frames.runs) or "total_params" not in frames.runs:
         return []
-    params = {
-        arm.name or arm.label: summary(frames, arm, "total_params").mean for arm in frames.arms
-    }
+    params = {_called(arm): summary(frames, arm, "total_params").mean for arm in frames.arms}
     low, high = min(params, key=params.__getitem__), max(params, key=params.__getitem__)
     ratio = params[high] / params[low]
     if ratio < 1.1:  # noqa: PLR2004  the few parameters of batch norm do not count as a size
         return []
     swept = " and ".join(
-        key
+        label_of(key)
         for key in frames.sweep.swept
         if len({getattr(arm.config, key) for arm in frames.arms}) > 1
     )

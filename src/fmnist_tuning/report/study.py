@@ -76,7 +76,7 @@ def read_study(
             f"there is no finished run{of} in the study {study.name}; `fmnist run` trains some"
         )
     ids = [run.run_id for run in used.values()] if with_curves else []
-    history = study.curves(ids, CURVES)
+    history = study.curves(ids, [*CURVES])
     every = {
         id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
         for id_, sweep in sweeps.items()

@@ -1,6 +1,5 @@
 """What a classifier says about labelled images, and figures of its mistakes."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,12 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fmnist_tuning.report.figures.style import INK, VALIDATION, add_note, new_figure, styled
+from fmnist_tuning.report.figures.style import add_note, legible_on, looks, new_figure
 
 MISTAKES: Final = 36
 _COLUMNS: Final = 9
-_NOTE_WIDTH: Final = 120  # characters
-_DARK: Final = 0.5
 _LONG_BAR: Final = 20.0  # percent: bars longer than this have their number inside
 
 
@@ -56,36 +53,35 @@ class Scores:
 
 def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str) -> Figure:
     """The confusion matrix, and beside it the accuracy of each class; `note` stands below."""
-    with styled():
-        figure, (left, right) = new_figure(title, 4.5, ncols=2, sharey=True, width_ratios=(3, 1))
-        table = scores.confusion()
-        counts = table.sum(1, keepdims=True)
-        shares = np.divide(table, counts, where=counts > 0, out=np.zeros(table.shape))
-        left.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), count in np.ndenumerate(table):
-            if count:
-                colour = "white" if shares[row, column] > _DARK else INK
-                left.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
-        places = range(len(classes))
-        left.set_xticks(places, classes, rotation=40, ha="right", rotation_mode="anchor")
-        left.set_yticks(places, classes)
-        left.set(xlabel="taken for", ylabel="is")
-        left.grid(visible=False)
-        accuracies = np.diag(shares) * 100
-        right.barh(places, accuracies, color=VALIDATION, height=0.7)
-        for place, accuracy in zip(places, accuracies, strict=True):
-            if counts[place] == 0:
-                continue  # there is no image of this class, so its accuracy is unknown
-            long = accuracy > _LONG_BAR
-            look = {"ha": "right", "color": "white"} if long else {"ha": "left", "color": INK}
-            beside = accuracy - 1 if long else accuracy + 1
-            right.text(beside, place, f"{accuracy:.1f}", va="center", **look)
-        right.set(xlabel="right, %", xlim=(0, 100))
-        right.tick_params(left=False, labelleft=False)
-        right.grid(visible=False, axis="y")
-        right_of_all = f"{scores.accuracy * 100:.2f} % of {len(scores.labels):,} images right."
-        note = textwrap.fill(note, _NOTE_WIDTH)
-        add_note(figure, f"{right_of_all} Zeros are left out.", note)
+    figure, (left, right) = new_figure(title, 4.5, ncols=2, sharey=True, width_ratios=(3, 1))
+    table = scores.confusion()
+    counts = table.sum(1, keepdims=True)
+    shares = np.divide(table, counts, where=counts > 0, out=np.zeros(table.shape))
+    mesh = left.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), count in np.ndenumerate(table):
+        if count:
+            colour = legible_on(mesh.to_rgba(shares[row, column]))
+            left.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    places = range(len(classes))
+    left.set_xticks(places, classes, rotation=40, ha="right", rotation_mode="anchor")
+    left.set_yticks(places, classes)
+    left.set(xlabel="predicted", ylabel="true")
+    left.grid(visible=False)
+    accuracies = np.diag(shares) * 100
+    bars = looks(1)[0].colour
+    right.barh(places, accuracies, color=bars, height=0.7)
+    for place, accuracy in zip(places, accuracies, strict=True):
+        if counts[place] == 0:
+            continue  # there is no image of this class, so its accuracy is unknown
+        long = accuracy > _LONG_BAR
+        look = {"ha": "right", "color": legible_on(bars)} if long else {"ha": "left"}
+        beside = accuracy - 1 if long else accuracy + 1
+        right.text(beside, place, f"{accuracy:.1f}", va="center", **look)
+    right.set(xlabel="right, %", xlim=(0, 100))
+    right.tick_params(left=False, labelleft=False)
+    right.grid(visible=False, axis="y")
+    right_of_all = f"{scores.accuracy * 100:.2f} % of the test set's {len(scores.labels):,} images"
+    add_note(figure, f"{right_of_all} are right. Zeros are left out.", note)
     return figure
 
 
@@ -93,24 +89,21 @@ def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str)
     """The worst mistakes as `Scores.most_wrong` orders them; `note` stands below."""
     worst = scores.most_wrong(MISTAKES)
     rows = max(-(-len(worst) // _COLUMNS), 1)
-    with styled():
-        figure, axes = new_figure(
-            title, 0.75 + 1.12 * rows, nrows=rows, ncols=_COLUMNS, squeeze=False
-        )
-        for panel in axes.flat:
-            panel.set_axis_off()
-        for panel, place in zip(axes.flat, worst, strict=False):
-            label, taken = int(scores.labels[place]), int(scores.predicted[place])
-            chance = scores.probabilities[place, taken] * 100
-            panel.imshow(scores.images[place], cmap="gray", vmin=0, vmax=255)
-            text = f"{classes[label]}\nnot {classes[taken]}\n{chance:.1f} %"
-            panel.set_title(text, fontsize=6, loc="center", linespacing=1.1)
-        wrong = int((scores.predicted != scores.labels).sum())
-        add_note(
-            figure,
-            f"The {len(worst)} of {wrong:,} mistakes whose true class was given the least chance, "
-            "the worst first.",
-            "Above each: what it is, what it was taken for, and with which probability.",
-            textwrap.fill(note, _NOTE_WIDTH),
-        )
+    figure, axes = new_figure(title, 0.75 + 1.12 * rows, nrows=rows, ncols=_COLUMNS, squeeze=False)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for panel, place in zip(axes.flat, worst, strict=False):
+        label, predicted = int(scores.labels[place]), int(scores.predicted[place])
+        chance = scores.probabilities[place, predicted] * 100
+        panel.imshow(scores.images[place], cmap="gray", vmin=0, vmax=255)
+        text = f"{classes[label]} →\n{classes[predicted]}\n{chance:.1f} %"
+        panel.set_title(text, fontsize="x-small", loc="center", linespacing=1.1)
+    wrong = int((scores.predicted != scores.labels).sum())
+    add_note(
+        figure,
+        f"The {len(worst)} of {wrong:,} mistakes in the test set whose true class was given the "
+        "least chance, the worst first.",
+        "Above each: true class → predicted class, and the probability that the network gave it.",
+        note,
+    )
     return figure

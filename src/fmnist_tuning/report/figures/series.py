@@ -2,21 +2,24 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+import matplotlib as mpl
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from fmnist_tuning.analysis.best import ranked
+from fmnist_tuning.analysis.best import Place, ranked
 from fmnist_tuning.analysis.frames import SweepFrames, summary
 from fmnist_tuning.metrics import ACCURACY, METRICS
-from fmnist_tuning.report.figures.style import MAX_SERIES, PALE, TRAIN, VALIDATION, Look
+from fmnist_tuning.report.figures.style import MAX_SERIES, PALE, Look, ink
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig, label_of, label_of_value
 
+CUT: Final = "Intervals that reach the edge go on beyond it."
 _BESIDE_POINTS: Final = -6.0
 _LOG_RATIO: Final = 20  # if the largest value is this many times the smallest, the axis is a log
+_LABEL_WIDTH: Final = 60  # characters
 
 
 def best_arms(frames: SweepFrames, limit: int) -> tuple[list[Arm], str]:
@@ -29,22 +32,45 @@ def best_arms(frames: SweepFrames, limit: int) -> tuple[list[Arm], str]:
     return kept, f"The {limit} arms of {len(arms)} with the best mean validation accuracy."
 
 
-def short_labels(frames: SweepFrames, arms: list[Arm], without: tuple[str, ...] = ()) -> list[str]:
-    """Each arm's name and the swept settings that differ among these arms.
+def references(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> dict[str, Place]:
+    """Arms of other sweeps that the sweep's claims compare with, by their labels."""
+    found = {}
+    for claim in frames.sweep.claims:
+        other = others.get(claim.versus_sweep or "")
+        for arm in other.arms if other else ():
+            if other and arm.matches(claim.versus):
+                found[f"{_settings(arm)} ({other.sweep.id})"] = other, arm
+    return found
 
-    Settings in `without` are left out, because the figure shows them in another way.
+
+def short_labels(frames: SweepFrames, arms: Sequence[Arm]) -> list[str]:
+    """Each arm's name; else the settings in which the arms differ.
+
+    The letters of a combination say nothing by themselves, so its arms have all that was chosen.
     """
+    if frames.sweep.combine is not None:
+        return [f"{arm.name}: {_settings(arm)}" for arm in arms]
+    values = _differences(frames, arms)
+    return [arm.name or text for arm, text in zip(arms, values, strict=True)]
+
+
+def _differences(frames: SweepFrames, arms: Sequence[Arm], without: str = "") -> list[str]:
     settings = [arm.config.model_dump(mode="json") for arm in arms]
     differing = [
         key
         for key in frames.sweep.swept
-        if key not in without and any(s[key] != settings[0][key] for s in settings)
+        if key != without and any(s[key] != settings[0][key] for s in settings)
     ]
-    labels = []
-    for arm, own in zip(arms, settings, strict=True):
-        values = ", ".join(f"{label_of(key)} {label_of_value(own[key])}" for key in differing)
-        labels.append(f"{arm.name}: {values}" if arm.name and values else arm.name or values)
-    return labels
+    return [
+        ", ".join(f"{label_of(key)} {label_of_value(own[key])}" for key in differing)
+        for own in settings
+    ]
+
+
+def _settings(arm: Arm) -> str:
+    """`dropout rate 0.3, batch norm on`; the label of an arm that changes nothing."""
+    parts = [f"{label_of(key)} {label_of_value(value)}" for key, value in arm.overrides.items()]
+    return ", ".join(parts) or arm.label
 
 
 class Scale:
@@ -72,7 +98,7 @@ class Scale:
         """Label an x axis."""
         described = RunConfig.model_fields[self._setting].description
         more = f" ({described})" if described else ""
-        axes.set_xlabel(textwrap.fill(label_of(self._setting) + more, 44))
+        axes.set_xlabel(textwrap.fill(label_of(self._setting) + more, 40))
         labels = [label_of_value(value) for value in self._values]
         if self._log:
             axes.set_xscale("log")
@@ -107,30 +133,13 @@ def _all_numbers(values: Sequence[Any]) -> bool:
 def grouped(frames: SweepFrames, arms: list[Arm], x: str) -> dict[str, list[Arm]]:
     """The arms by their other settings than `x`, each group in the order of `x`."""
     groups: dict[str, list[Arm]] = {}
-    for arm, label in zip(arms, short_labels(frames, arms, without=(x,)), strict=True):
-        groups.setdefault(label, []).append(arm)
+    for arm, label in zip(arms, _differences(frames, arms, without=x), strict=True):
+        groups.setdefault(textwrap.fill(label, _LABEL_WIDTH), []).append(arm)
     order = values_of(arms, x)
     return {
         label: sorted(members, key=lambda arm: order.index(value_of(arm, x)))
         for label, members in list(groups.items())[:MAX_SERIES]
     }
-
-
-def draw_train_beside(
-    axes: Any,
-    frames: SweepFrames,
-    arms: Sequence[Arm],
-    positions: Sequence[float],
-    *,
-    line: bool = False,
-    across: bool = False,
-) -> None:
-    """Final train and validation accuracy, as two series."""
-    for metric, look, label in (
-        ("final_train_accuracy", Look(TRAIN, "s"), "train"),
-        (ACCURACY, Look(VALIDATION, "o"), "validation"),
-    ):
-        draw(axes, frames, metric, arms, positions, look, line=line, label=label, across=across)
 
 
 def draw(  # noqa: PLR0917  a series is what, where and how
@@ -158,28 +167,54 @@ def draw(  # noqa: PLR0917  a series is what, where and how
         if len(values) > 1:
             places = [position] * len(values)
             dots = (values, places) if across else (places, values)
-            dot = {"ls": "none", "marker": "o", "ms": 4, "mec": "none", "alpha": 0.6}
+            dot = {"ls": "none", "marker": "o", "ms": _dot(), "mec": "none", "alpha": 0.6}
             axes.plot(*dots, **dot, color=look.colour, transform=beside)
     points = (means, positions) if across else (positions, means)
     bars = {"xerr" if across else "yerr": errors} if any(errors) else {}
-    axes.errorbar(
-        *points,
-        **bars,
-        color=look.colour,
-        marker=look.marker,
-        ms=5.5,
-        ls="-" if line else "none",
-        lw=1.2,
-        elinewidth=1.1,
-        capsize=2.5,
-        label=label,
+    style = {"color": look.colour, "marker": look.marker, "ls": look.line if line else "none"}
+    axes.errorbar(*points, **bars, **style, label=label)
+
+
+def draw_levels(axes: Any, places: Mapping[str, Place], metric: str) -> None:
+    """A dotted line across at the mean of each arm of another sweep."""
+    for label, (frames, arm) in places.items():
+        mean = METRICS[metric].on_axis(summary(frames, arm, metric).mean)
+        if math.isfinite(mean):
+            text = textwrap.fill(label, _LABEL_WIDTH)
+            axes.axhline(mean, color=ink(), ls=":", lw=1, label=text)
+
+
+def keep_runs_apart(
+    axes: Any, places: Iterable[Place], metric: str, *, across: bool = False
+) -> bool:
+    """Cut intervals that are so wide that the runs would lie on each other.
+
+    With two seeds a t interval is 18 times as wide as the runs lie apart. The axis ends as far
+    beyond the runs as these reach, and no accuracy is above 100 %. Returns whether it cut any.
+    """
+    shown, percent = METRICS[metric], METRICS[metric].unit == "percent"
+    runs, ends = [], []
+    for frames, arm in places:
+        runs += [shown.on_axis(value) for value in frames.by_seed([arm], metric).values()]
+        found = summary(frames, arm, metric)
+        ends += [shown.on_axis(end) for end in (found.low, found.high) if math.isfinite(end)]
+    if not runs or not ends:
+        return False
+    low, high = min(runs), max(runs)
+    room = max(high - low, 1e-3)
+    least, most = low - room, high + room
+    if percent:
+        least, most = max(least, 0.0), min(most, 100.0)
+    limits = max(least, min(*ends, low)), min(most, max(*ends, high))
+    if limits[0] <= min(ends) and limits[1] >= max(ends):
+        return False
+    pad = (limits[1] - limits[0]) * 0.04
+    set_limits = axes.set_xlim if across else axes.set_ylim
+    set_limits(
+        limits[0] - (pad if limits[0] <= min(ends) else 0),
+        limits[1] + (pad if limits[1] >= max(ends) else 0),
     )
-
-
-def legend_above(axes: Any) -> None:
-    """A legend above the axes, if any series has a label."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+    return True
 
 
 def join_seeds(
@@ -192,6 +227,12 @@ def join_seeds(
         for seed in one.keys() & other.keys():
             pair = [METRICS[ACCURACY].on_axis(side[seed]) for side in (one, other)]
             axes.plot([here, there], pair, color=PALE, lw=0.8, zorder=1, transform=beside)
+
+
+def _dot() -> float:
+    """The size of a run's dot, in points: smaller than a mean's marker."""
+    size: float = mpl.rcParams["lines.markersize"] * 0.7
+    return size
 
 
 def _beside(axes: Any, *, across: bool) -> Transform:

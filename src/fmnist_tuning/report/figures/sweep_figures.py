@@ -1,8 +1,10 @@
 """The figures of a sweep: the one that its file asks for, and its learning curves."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -10,24 +12,29 @@ from matplotlib.ticker import MaxNLocator
 
 from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.metrics import CURVES
 from fmnist_tuning.report.figures import style
 from fmnist_tuning.report.figures.kinds import KINDS, axes_by_kind
-from fmnist_tuning.report.figures.series import best_arms, short_labels
-
-_PANELS = (("loss", "cross-entropy, nats", 1), ("accuracy", "accuracy, %", 100))
+from fmnist_tuning.report.figures.series import best_arms, references, short_labels
 
 
 def draw_study(
-    sweeps: Mapping[str, SweepFrames], kind: style.Format | None = None
+    sweeps: Mapping[str, SweepFrames],
+    kind: style.Format | None = None,
+    *,
+    others: Mapping[str, SweepFrames] | None = None,
+    sheet: str | None = None,
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Draw each sweep that has finished runs, in the format of its file or all as one `kind`.
+
+    `others` has the sweeps that claims compare with. `sheet` is a matplotlib style sheet.
 
     Yields:
         A sweep's id, and its figures' contents by file name.
 
     Raises:
-        FmnistError: When a figure cannot be drawn as its sweep asks, or two have one file name;
-            nothing is drawn then.
+        FmnistError: When a figure cannot be drawn as its sweep asks, two have one file name, or a
+            style cannot be read; nothing is drawn then.
     """
     owners: dict[str, str] = {}
     for sweep, frames in sweeps.items():
@@ -43,14 +50,13 @@ def draw_study(
     for sweep, frames in sweeps.items():
         if frames.arms:
             own, curves = file_names(frames, kind)
-            drawn = {own: draw_figure(frames), curves: draw_curves(frames)}
-            yield (
-                sweep,
-                {
+            with style.styled(sheet):
+                drawn = {own: draw_figure(frames, others or sweeps), curves: draw_curves(frames)}
+                contents = {
                     name: style.encode_figure(figure, name.rpartition(".")[2])  # type: ignore[arg-type]
                     for name, figure in drawn.items()
-                },
-            )
+                }
+            yield sweep, contents
 
 
 def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[str, str]:
@@ -62,48 +68,58 @@ def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[s
     return f"{stem}.{suffix}", f"{sweep.id}_curves.{suffix}"
 
 
-def draw_figure(frames: SweepFrames) -> Figure:
+def draw_figure(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Figure:
     """The figure that the sweep's file asks for, or a ranking; one run at least is finished."""
     sweep = frames.sweep
     kind = KINDS[sweep.figure.kind if sweep.figure else "ranking"]
-    with style.styled():
-        return kind.draw(frames, *(getattr(sweep.figure, axis) for axis in kind.axes))
+    axes = (getattr(sweep.figure, axis) for axis in kind.axes)
+    return kind.draw(frames, references(frames, others), *axes)
 
 
 def draw_curves(frames: SweepFrames) -> Figure:
-    """Loss and accuracy over the epochs, a colour for each arm: train dashed, validation solid."""
+    """Loss and accuracy over the epochs, a series for each arm.
+
+    Train and validation have panels of their own, because train's wider range would press the arms'
+    validation together.
+    """
     arms, left_out = best_arms(frames, style.MAX_SERIES)
-    labels, looks = short_labels(frames, arms), style.looks(len(arms))
-    with style.styled():
-        figure, axes = style.new_figure(frames.sweep.title, 3.6, ncols=2)
-        for (name, label, scale), panel in zip(_PANELS, axes, strict=True):
-            for arm, look in zip(arms, looks, strict=True):
-                own = frames.curves[frames.curves["arm"] == arm.label]
-                train, validation = (
-                    _by_epoch(own, f"{split}_{name}") * scale for split in ("train", "val")
-                )
-                _draw_arm(panel, train, validation, look)
-            panel.set_xlabel("epoch")
-            panel.set_ylabel(label)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles = [
-            Line2D([], [], color=look.colour, marker=look.marker, markersize=4, label=text)
-            for look, text in zip(looks, labels, strict=True)
-        ]
-        handles.append(Line2D([], [], color=style.INK, label="validation"))
-        handles.append(Line2D([], [], color=style.INK, ls="--", lw=1, label="train, dropout on"))
-        style.add_legend(figure, handles)
-        marks = "Thick: mean over the seeds; thin: each seed's validation."
-        style.add_note(figure, style.note_on_seeds(frames, marks), left_out)
+    looks = style.looks(len(arms))
+    figure, axes = style.new_figure(frames.sweep.title, 5.2, nrows=2, ncols=2, sharex=True)
+    for panel, metric in zip(axes[::-1].flat, CURVES.values(), strict=True):
+        for arm, look in zip(arms, looks, strict=True):
+            own = frames.curves[frames.curves["arm"] == arm.label]
+            _draw_arm(panel, _by_epoch(own, metric.name) * metric.on_axis(1), look)
+        panel.set_ylabel(metric.axis_label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for panel in axes[-1]:
+        panel.set_xlabel("epoch")
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, ls=look.line, label=fill(text, 60))
+        for look, text in zip(looks, short_labels(frames, arms), strict=True)
+    ]
+    style.add_legend(figure, handles)
+    style.add_note(
+        figure,
+        style.note_on_seeds(frames, "Thick: mean over the seeds; thin: each seed."),
+        f"{style.note_on_validation(frames)} Train: over the epoch, dropout on.",
+        left_out,
+    )
     return figure
 
 
-def _draw_arm(axes: Any, train: pd.DataFrame, validation: pd.DataFrame, look: style.Look) -> None:
-    axes.plot(train.index, train.mean(axis=1), color=look.colour, ls="--", lw=1)
-    if validation.shape[1] > 1:
-        axes.plot(validation.index, validation, color=look.colour, lw=0.5, alpha=0.5)
-    marks = {"marker": look.marker, "markersize": 4, "markevery": max(1, len(validation) // 10)}
-    axes.plot(validation.index, validation.mean(axis=1), color=look.colour, **marks)
+def _draw_arm(axes: Any, values: pd.DataFrame, look: style.Look) -> None:
+    if values.shape[1] > 1:
+        axes.plot(values.index, values, color=look.colour, lw=0.5, alpha=0.5)
+    every = max(1, len(values) // 10)
+    axes.plot(
+        values.index,
+        values.mean(axis=1),
+        color=look.colour,
+        ls=look.line,
+        marker=look.marker,
+        ms=mpl.rcParams["lines.markersize"] * 0.8,
+        markevery=every,
+    )
 
 
 def _by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
