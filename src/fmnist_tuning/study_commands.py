@@ -41,6 +41,7 @@ def results(
         typer.echo(as_table(found).to_csv(index=False), nl=False)
     else:
         terminal.print_study(terminal.console(), found)
+        terminal.facts(terminal.console(stderr=True), {"browse": found.study.browse_hint()})
     _name_unreadable(found)
 
 
