@@ -9,7 +9,8 @@ from fmnist_tuning.analysis.best import standings
 from fmnist_tuning.analysis.contrasts import contrast
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import Summary, summary
-from fmnist_tuning.analysis.verdicts import compare, judge_claims, told_apart
+from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.verdicts import compare, groups, judge_claims, told_apart
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.report.wording import outcome, spread, worded_difference
 
@@ -103,18 +104,19 @@ def test_a_claim_without_its_runs_is_not_judged(tmp_path):
 
 
 def test_only_seeds_that_every_arm_of_a_side_has(tmp_path):
-    """A mean over two arms needs both of them."""
+    """A mean over two arms needs both of them; pairs are not dropped for one that lacks."""
     sweep = sweep_of(DROPOUT, tmp_path)
     frames = frames_of(
         sweep, keep=lambda run: not (run.config.seed == 2 and run.config.dropout_rate == 0.3)
     )
-    found = compare(frames, {"dropout_rate": [0.0, 0.3]}, {"dropout_rate": 0.7}, ACCURACY)
+    asked = groups(frames, {"dropout_rate": [0.0, 0.3]}, {"dropout_rate": 0.7})
+    found = compare(asked, ACCURACY, Pool([frames]))
     assert found.seeds == 2
-    assert found.method == "Welch t"
+    assert found.method == "paired t"
 
 
 def test_a_claim_against_another_sweep(tmp_path):
-    """Fresh seeds against the old ones: Welch."""
+    """Fresh seeds against the old ones: no pairs."""
     one = frames_of(sweep_of(DROPOUT, tmp_path), by_dropout({0.0: 0.91, 0.3: 0.92, 0.7: 0.89}))
     text = (
         "sweep: six\ntitle: Six\narms: [{name: A, dropout_rate: 0.3}]\nseeds: [1000, 1001]\n"
@@ -124,7 +126,7 @@ def test_a_claim_against_another_sweep(tmp_path):
     six = frames_of(sweep_of(text, tmp_path), by_dropout({0.3: 0.92}))
     ((_, verdict),) = judge_claims(six, {"one": one, "six": six})
     assert verdict.word == "supported"
-    assert verdict.contrast.method == "Welch t"
+    assert verdict.contrast.method == "unpaired t"
     assert judge_claims(six, {"six": six})[0][1] is None
 
 
@@ -167,9 +169,8 @@ def test_answers_agree_with_the_claims(tmp_path):
 
         frames = frames_of(sweep_of(text, tmp_path), accuracy)
         for claim, verdict in judge_claims(frames, {}):
-            asked = compare(frames, claim.versus, claim.arm, ACCURACY)
-            certain = told_apart(frames, [asked], {})[0]
-            assert certain == (verdict.p_adjusted < 0.05)
+            certain = told_apart(frames, [groups(frames, claim.versus, claim.arm)], {})[0]
+            assert certain == (verdict.word in {"supported", "refuted"})
 
 
 def test_main_effects_and_interaction(tmp_path):
@@ -179,7 +180,8 @@ def test_main_effects_and_interaction(tmp_path):
         high, off = config.dropout_rate == 0.5, not config.use_batch_norm
         return 0.92 - 0.01 * high - 0.02 * off - 0.004 * (high and off) + LUCK[config.seed]
 
-    effects = factorial_effects(frames_of(sweep_of(FACTORIAL, tmp_path), accuracy), ACCURACY)
+    frames = frames_of(sweep_of(FACTORIAL, tmp_path), accuracy)
+    effects = factorial_effects(frames, ACCURACY, Pool([frames]))
     found = {effect.name: effect.contrast.difference for effect in effects}
     assert found == pytest.approx(
         {
@@ -195,7 +197,7 @@ def test_no_effects_of_half_a_factorial(tmp_path):
     """Without one cell nothing is said."""
     sweep = sweep_of(FACTORIAL, tmp_path)
     frames = frames_of(sweep, keep=lambda r: r.config.use_batch_norm or r.config.dropout_rate < 0.5)
-    assert factorial_effects(frames, ACCURACY) == []
+    assert factorial_effects(frames, ACCURACY, Pool([frames])) == []
 
 
 def test_pooling_is_confounded_with_size(tmp_path):

@@ -5,12 +5,16 @@ mean cross-entropies in nats per image, wherever a program reads them.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import partial
+from statistics import fmean
 from typing import Any, Final, Literal
 
 Unit = Literal["percent", "points", "loss", "count", "seconds", "epochs"]
+
+LATE_EPOCHS: Final = 3
+"""Epochs that the means over the last ones are of: see docs/statistics.md for the choice."""
 
 _MINUTE: Final = 60
 _DIGITS: Final[dict[Unit, str]] = {
@@ -34,6 +38,8 @@ class Metric:
     unit: Unit  # of its values; accuracies are fractions, shown in percent
     better: Literal["higher", "lower"] | None = None  # None where neither is an improvement
     exact: bool = False  # the same for every seed, so one run is enough
+    ratio: bool = False  # compared by its logarithm: a difference is a ratio
+    of_machine: bool = False  # depends on the machine and its load, which seeds do not repeat
     column: str | None = None  # its heading in the terminal's tables; None leaves it out
 
     def format(self, value: float) -> str:
@@ -42,11 +48,15 @@ class Metric:
 
     def format_difference(self, value: float) -> str:
         """A signed difference: `+0.31 points`. Two percentages differ by points, not by percent."""
+        if self.ratio:
+            return self.signed(value)
         suffix = " points" if self.unit == "percent" else self._suffix(value)
         return f"{self.signed(value)}{suffix}"
 
     def signed(self, value: float, beside: float | None = None) -> str:
-        """A signed difference without its unit, as `number` gives it."""
+        """A signed difference without its unit, as `number` gives it; `×0.63` for a ratio."""
+        if self.ratio:
+            return f"×{math.exp(value):.2f}"
         return f"{'−' if value < 0 else '+'}{self.number(abs(value), beside)}"
 
     def number(self, value: float, beside: float | None = None) -> str:
@@ -124,32 +134,46 @@ class RunOutcome:
 
     # Measured once more after the last epoch, in evaluation mode, on every training image. Dropout
     # makes the epoch's own training accuracy too low; only these can be compared with validation.
-    final_train_loss: float = _row("train loss", "loss", "lower", column="train loss", place=3)
+    final_train_loss: float = _row("train loss", "loss", "lower", column="train loss", place=4)
     final_train_accuracy: float = _row(
         "train accuracy", "percent", "higher", column="train acc %", place=1
     )
     # The last epoch's.
-    final_val_loss: float = _row("validation loss", "loss", "lower", column="val loss", place=4)
+    final_val_loss: float = _row("validation loss", "loss", "lower", column="val loss", place=5)
     final_val_accuracy: float = _row(
         "validation accuracy", "percent", "higher", column="val acc %", place=2
     )
     # The highest of all epochs, and the first epoch that reached it. It flatters every run, so no
     # verdict uses it.
     best_val_accuracy: float = _row(
-        "best epoch's validation accuracy", "percent", "higher", place=5
+        "best epoch's validation accuracy", "percent", "higher", place=7
     )
-    best_epoch: int = _row("best epoch", "count", place=6)
-    total_params: int = _row("number of parameters", "count", "lower", exact=True, place=12)
-    train_seconds: float = _row("training time", "seconds", "lower", place=11)  # no start-up
+    best_epoch: int = _row("best epoch", "count", place=8)
+    total_params: int = _row("number of parameters", "count", "lower", exact=True, place=14)
+    train_seconds: float = _row("training time", "seconds", "lower", place=13, of_machine=True)
     # Epochs, whole and part, until the accuracy in training mode on the last 3,200 or so images
     # reached 80 %; None where it never did. Most runs pass 80 % within the first epoch, so
     # validation once an epoch is too coarse to tell them apart.
     epochs_to_80: float | None = _row(
-        "time to 80 % train accuracy", "epochs", "lower", place=10, default=None
+        "time to 80 % train accuracy", "epochs", "lower", place=12, default=None, ratio=True
+    )
+    # The means over the last `LATE_EPOCHS` epochs; None for runs of before these were logged, whose
+    # curves tell. With a constant learning rate, most of one epoch's accuracy beyond its arm's is
+    # noise of the last steps: a tenth of that variance persists to the next epoch.
+    late_val_accuracy: float | None = _row(
+        f"validation accuracy, last {LATE_EPOCHS} epochs",
+        "percent",
+        "higher",
+        column=f"last {LATE_EPOCHS} %",
+        place=3,
+        default=None,
+    )
+    late_val_loss: float | None = _row(
+        f"validation loss, last {LATE_EPOCHS} epochs", "loss", "lower", place=6, default=None
     )
     # On the test set, once, at the end; only with `validation: holdout`.
-    test_loss: float | None = _row("test loss", "loss", "lower", place=8, default=None)
-    test_accuracy: float | None = _row("test accuracy", "percent", "higher", place=7, default=None)
+    test_loss: float | None = _row("test loss", "loss", "lower", place=10, default=None)
+    test_accuracy: float | None = _row("test accuracy", "percent", "higher", place=9, default=None)
 
     def metrics(self) -> dict[str, float]:
         """The measured values by metric name, without those that were not measured."""
@@ -162,8 +186,17 @@ class DerivedMetrics:
 
     # `final_train_accuracy` minus `final_val_accuracy`.
     overfitting_gap: float = _row(
-        "overfitting gap", "points", "lower", column="gap, points", place=9
+        "overfitting gap", "points", "lower", column="gap, points", place=11
     )
+    # Exact, and the same on every machine, which a time is not: see `sweeps.runs`.
+    training_macs: float = _row(
+        "multiplications of a training", "count", "lower", exact=True, place=15
+    )
+
+
+def late_mean(values: Sequence[float]) -> float:
+    """The mean over the last `LATE_EPOCHS` of a run's epochs, or over all if there are fewer."""
+    return fmean(values[-LATE_EPOCHS:])
 
 
 def _rows(*records: type[Any]) -> Iterator[tuple[int, Metric]]:
@@ -175,6 +208,9 @@ def _rows(*records: type[Any]) -> Iterator[tuple[int, Metric]]:
 
 ACCURACY: Final = "final_val_accuracy"
 """What arms are chosen and compared by, where nothing else is said."""
+
+LATE: Final = {"late_val_accuracy": "val_accuracy", "late_val_loss": "val_loss"}
+"""Means over the last epochs, each with the metric of an epoch that it is the mean of."""
 
 GAP: Final = "overfitting_gap"
 

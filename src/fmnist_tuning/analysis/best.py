@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fmnist_tuning.analysis.frames import SweepFrames
-from fmnist_tuning.analysis.verdicts import contrast_arms, told_apart
+from fmnist_tuning.analysis.verdicts import Groups, told_apart
 from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 
@@ -58,15 +58,13 @@ def standings(
 ) -> dict[str, Standing]:
     """Which arm has the best mean, and which arms the data cannot tell from it; by arm label.
 
-    Every other arm is compared with the best, see `told_apart`. The same data chose the best, which
-    flatters it: an arm that is told apart from it may be better than it looks.
+    Every other arm is compared with the best, see `told_apart`.
     """
     arms = ranked(frames, metric)
     if not arms:
         return {}
     best, *rest = arms
-    contrasts = [found for arm in rest if (found := contrast_arms(frames, [best], [arm], metric))]
-    certain = told_apart(frames, contrasts, others)
+    certain = told_apart(frames, [Groups(frames, [best], [arm]) for arm in rest], others, metric)
     return {best.label: Standing(best=True, tied=False)} | {
         arm.label: Standing(best=False, tied=not apart)
         for arm, apart in zip(rest, certain, strict=True)

@@ -5,7 +5,7 @@ The methods, their assumptions and their error rates by simulation are in docs/s
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Literal
 
@@ -13,16 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from fmnist_tuning.analysis.spread import UNKNOWN, Spread
 from fmnist_tuning.sweeps.settings import RunConfig
 
 CONFIDENCE: Final = 0.95
-Method = Literal["paired t", "Welch t", "exact", "one seed"]
+Method = Literal["paired t", "unpaired t", "exact", "one seed"]
 
-Side = tuple[frozenset[RunConfig], frozenset[int]]
-"""A group of runs: the settings of its arms, and its seeds."""
-
-Question = tuple[str, frozenset[Side]]
-"""What a contrast is about: a metric and two groups, in either order."""
+Question = tuple[str, frozenset[frozenset[RunConfig]]]
+"""What a contrast is about: a metric and the settings of two groups of arms, in either order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +36,16 @@ class Contrast:
     high: float
     p: float  # the two-sided probability of a difference this large by chance alone
     seeds: int  # of the smaller group
-    deviation: float  # standard deviation of one pair's difference; see `verdicts.seeds_needed`
+    deviation: float  # standard deviation of one pair's difference
     method: Method
+    error: float = math.nan  # standard error of the difference
+    freedom: float = math.nan  # its degrees of freedom
     question: Question | None = None  # what it answers, so that it is recognised when asked again
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The ends of the interval with the confidence 1 - `level`."""
+        half = float(special.stdtrit(self.freedom, 1 - level / 2)) * self.error
+        return self.difference - half, self.difference + half
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -56,15 +61,26 @@ def contrast(
     first: Mapping[int, float],
     second: Mapping[int, float],
     *,
+    arms: tuple[int, int] = (1, 1),
+    spread: Spread = UNKNOWN,
     exact: bool = False,
     question: Question | None = None,
 ) -> Contrast:
     """Compare two groups of runs, given as a metric by seed (or the mean of several arms by seed).
 
     If both groups have the same seeds, they are compared pair by pair (paired t), because runs with
-    one seed share their batches and, where layers agree, their initial weights. Otherwise Welch's
-    t compares them, which assumes neither pairs nor equal spreads. A metric that is `exact` is
-    the same for every seed.
+    one seed share their batches and, where layers agree, their initial weights. Otherwise they are
+    compared group by group. The variance of either is moderated by the study's pooled one s0²:
+    s̃² = (d0 κ s0² + (n − 1) s²) / (d0 + n − 1), with d0 + n − 1 degrees of freedom, κ being the sum
+    of the squares of the arms' weights. Without a pool (d0 = 0) the first is the paired t test.
+
+    Args:
+        first: A metric by seed.
+        second: The same, of the group that is subtracted.
+        arms: Of how many arms each is the mean.
+        spread: The pooled variances of the metric.
+        exact: Whether the metric is the same for every seed.
+        question: What is asked, to be kept.
 
     Raises:
         ValueError: When a group is empty.
@@ -73,57 +89,49 @@ def contrast(
         raise ValueError("a contrast needs runs on both sides")
     one, other = np.array([*first.values()]), np.array([*second.values()])
     difference = float(one.mean() - other.mean())
-    seeds = min(len(one), len(other))
+    seeds, nan = min(len(one), len(other)), math.nan
     if exact:
         p = 1.0 if difference == 0 else 0.0
-        return Contrast(difference, difference, difference, p, seeds, 0.0, "exact", question)
-    nan = math.nan
-    unknown = Contrast(difference, nan, nan, nan, seeds, nan, "one seed", question)
+        certain = Contrast(difference, difference, difference, p, seeds, 0.0, "exact")
+        return replace(certain, question=question)
+    unknown = Contrast(difference, nan, nan, nan, seeds, nan, "one seed", question=question)
     if seeds < 2:  # noqa: PLR2004
         return unknown
     method: Method
-    if set(first) == set(second):
-        pairs, method = np.array([first[seed] - second[seed] for seed in first]), "paired t"
-        deviation, freedom = float(pairs.std(ddof=1)), float(len(pairs) - 1)
-        error = deviation / math.sqrt(len(pairs))
+    if first.keys() == second.keys():
+        method = "paired t"
+        pairs = np.array([first[seed] - second[seed] for seed in first])
+        variance, freedom = _moderated(pairs, sum(1 / n for n in arms), spread.paired, spread.prior)
+        error = math.sqrt(variance / seeds)
     else:
-        method = "Welch t"
-        deviation, error, freedom = _welch(one, other)
+        method = "unpaired t"
+        sides = [
+            (*_moderated(values, 1 / count, spread.within, spread.prior), len(values))
+            for values, count in zip((one, other), arms, strict=True)
+        ]
+        variance = sum(own for own, _, _ in sides)
+        error = math.sqrt(sum(own / count for own, _, count in sides))
+        freedom = min(degrees for _, degrees, _ in sides)
     if not error > 0:
         # Accuracies are counts of images, so several of them can be equal by chance. That no
         # spread was seen does not mean that there is none.
         return unknown
     half = t_quantile(freedom) * error
-    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
     low, high = difference - half, difference + half
-    return Contrast(difference, low, high, p, seeds, deviation, method, question)
+    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
+    deviation = math.sqrt(variance)
+    return Contrast(
+        difference, low, high, p, seeds, deviation, method, error, freedom, question
+    )  # fmt: skip
 
 
-def _welch(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The deviation of a pair's difference, the standard error, and the degrees of freedom."""
-    variances = float(one.var(ddof=1)), float(other.var(ddof=1))
-    shares = variances[0] / len(one), variances[1] / len(other)
-    # Welch-Satterthwaite.
-    weights = shares[0] ** 2 / (len(one) - 1) + shares[1] ** 2 / (len(other) - 1)
-    freedom = sum(shares) ** 2 / weights if weights else math.nan
-    return math.sqrt(sum(variances)), math.sqrt(sum(shares)), freedom
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, which bounds the chance of any false finding in the family.
-
-    Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
-    Statistics 6 (1979). NaN stays NaN, but counts as one of the tests.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
-    adjusted = [math.nan] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(order):
-        if math.isnan(p_values[index]):
-            break
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+def _moderated(
+    sample: NDArray[np.float64], kappa: float, pool: float, prior: float
+) -> tuple[float, float]:
+    """The variance of a sample and its degrees of freedom, both with the pool's share."""
+    own = len(sample) - 1
+    shared = prior * kappa * pool if prior else 0.0
+    return (shared + own * float(sample.var(ddof=1))) / (prior + own), prior + own
 
 
 @cache

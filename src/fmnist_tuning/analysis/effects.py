@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
-from fmnist_tuning.analysis.contrasts import Contrast, contrast
+from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import SweepFrames, summary
-from fmnist_tuning.analysis.verdicts import compare
+from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.verdicts import Groups, compare, doubled, groups
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
 
@@ -20,11 +21,12 @@ class Effect:
     """
 
     name: str  # `dropout rate: 0.5 − 0.3`, or `dropout rate × batch norm`
+    asked: Groups  # the two groups of arms between which it is seen
     contrast: Contrast
     interaction: bool = False
 
 
-def factorial_effects(frames: SweepFrames, metric: str) -> list[Effect]:
+def factorial_effects(frames: SweepFrames, metric: str, pool: Pool) -> list[Effect]:
     """Main effects and two-way interactions of a sweep over a full grid.
 
     Each level is compared with its factor's first. Empty unless the grid has two factors or more
@@ -36,35 +38,46 @@ def factorial_effects(frames: SweepFrames, metric: str) -> list[Effect]:
     effects = []
     for factor, (reference, *levels) in grid.items():
         for level in levels:
-            found = compare(frames, {factor: level}, {factor: reference}, metric)
+            asked = groups(frames, {factor: level}, {factor: reference})
+            found = compare(asked, metric, pool)
             if found is not None:
-                effects.append(Effect(_difference(factor, level, reference), found))
+                effects.append(Effect(_difference(factor, level, reference), asked, found))
     for one, two in combinations(grid.items(), 2):
-        effects += _interactions(frames, metric, one, two)
+        effects += _interactions(frames, metric, pool, one, two)
     return effects
 
 
 def _interactions(
-    frames: SweepFrames, metric: str, one: tuple[str, list[Any]], two: tuple[str, list[Any]]
+    frames: SweepFrames,
+    metric: str,
+    pool: Pool,
+    one: tuple[str, list[Any]],
+    two: tuple[str, list[Any]],
 ) -> list[Effect]:
     effects = []
     (factor, (reference, *levels)), (second, (baseline, *others)) = one, two
     for level, other in product(levels, others):
-        cells = [
-            [a for a in frames.sweep.arms if a.matches({factor: first, second: then})]
-            for first in (reference, level)
-            for then in (baseline, other)
-        ]
-        values = [frames.by_seed(cell, metric) for cell in cells]
-        if any(set(v) != set(values[0]) for v in values) or not values[0]:
+        same, cross = (
+            [
+                arm
+                for first, then in pairs
+                for arm in frames.sweep.arms
+                if arm.matches({factor: first, second: then})
+            ]
+            for pairs in (
+                ((level, other), (reference, baseline)),
+                ((level, baseline), (reference, other)),
+            )
+        )
+        # The interaction is the difference between the diagonals of the 2 x 2 table, as sums.
+        asked = Groups(frames, same, cross)
+        found = compare(asked, metric, pool)
+        if found is None:
             continue
-        # The interaction is the difference between the diagonals of the 2 x 2 table.
-        same = {seed: values[3][seed] + values[0][seed] for seed in values[3]}
-        cross = {seed: values[1][seed] + values[2][seed] for seed in values[1]}
         name = f"{label_of(factor)} × {label_of(second)}"
         if len(levels) > 1 or len(others) > 1:
             name += f" ({label_of_value(level)}, {label_of_value(other)})"
-        effects.append(Effect(name, contrast(same, cross), interaction=True))
+        effects.append(Effect(name, asked, doubled(found), interaction=True))
     return effects
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from fmnist_tuning.analysis.contrasts import interval
 from fmnist_tuning.metrics import CONVERGED
 from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.runs import training_macs
 from fmnist_tuning.sweeps.sweep import Sweep
 
 
@@ -18,9 +19,10 @@ class SweepFrames:
     """What a study knows of one sweep.
 
     `runs` has a row for each finished run, in the order of arms and seeds: `arm` (the label),
-    `seed`, `run_id`, every setting and metric by name, `overfitting_gap`, and `val_epochs_to_80`,
-    the first epoch that ended with a validation accuracy of 80 % (NaN where none did). `curves` has
-    a row for each value: `arm`, `seed`, `epoch`, `metric`, `value`.
+    `seed`, `run_id`, `device`, every setting and metric by name, `overfitting_gap`,
+    `training_macs`, and `val_epochs_to_80`, the first epoch that ended with a validation accuracy
+    of 80 % (NaN where none did). `curves` has a row for each value: `arm`, `seed`, `epoch`,
+    `metric`, `value`.
     """
 
     sweep: Sweep  # as it was last run; a combination's arms are chosen
@@ -71,26 +73,28 @@ class SweepFrames:
 
 def build_frames(
     sweep: Sweep,
-    finished: Sequence[tuple[Arm, int, str, Mapping[str, float]]],
+    finished: Sequence[tuple[Arm, int, str, str, Mapping[str, float]]],
     curves: pd.DataFrame,
     missing: Sequence[str] = (),
 ) -> SweepFrames:
     """Put a sweep's runs into frames.
 
-    `finished` has each finished run's arm, seed, MLflow run id and metrics; `curves` has the
-    columns `run_id`, `epoch`, `metric`, `value`, and may have rows of other runs too.
+    `finished` has each finished run's arm, seed, MLflow run id, device and metrics; `curves` has
+    the columns `run_id`, `epoch`, `metric`, `value`, and may have rows of other runs too.
     """
     rows = []
-    for arm, seed, run_id, metrics in finished:
+    for arm, seed, run_id, device, metrics in finished:
         settings = {k: v for k, v in arm.config.model_dump(mode="json").items() if k != "seed"}
-        row = {"arm": arm.label, "seed": seed, "run_id": run_id, **settings}
+        row = {"arm": arm.label, "seed": seed, "run_id": run_id, "device": device, **settings}
         # A store may hold anything under any name.
         rows.append(row | {name: v for name, v in metrics.items() if name not in row})
-    runs = pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "run_id"])
+    runs = pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "run_id", "device"])
     keys = runs[["run_id", "arm", "seed"]]
     own = keys.merge(curves, on="run_id") if len(curves) else no_curves()
     if len(runs):
         runs["overfitting_gap"] = runs["final_train_accuracy"] - runs["final_val_accuracy"]
+        macs = {arm.label: training_macs(arm.config) for arm in sweep.arms}
+        runs["training_macs"] = runs["arm"].map(macs).astype(float)
         there = own[(own["metric"] == "val_accuracy") & (own["value"] >= CONVERGED)]
         runs["val_epochs_to_80"] = runs["run_id"].map(there.groupby("run_id")["epoch"].min())
     return SweepFrames(sweep, runs, own.drop(columns="run_id"), tuple(missing))

@@ -1,24 +1,35 @@
-"""What a sweep's runs say about its claims, and about other questions asked beside them."""
+"""What a sweep's runs say about its claims, and about other questions asked beside them.
+
+A sweep has one error rate. Most of it is its claims', which are declared beforehand; the rest is
+shared by all that its tables and the journal say besides. See docs/statistics.md.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from scipy import special
-
-from fmnist_tuning.analysis.contrasts import CONFIDENCE, Contrast, contrast, holm, t_quantile
+from fmnist_tuning.analysis.contrasts import Contrast, Question, contrast
 from fmnist_tuning.analysis.frames import SweepFrames
-from fmnist_tuning.metrics import METRICS
+from fmnist_tuning.analysis.looks import (
+    CLAIMS_RATE,
+    REST_RATE,
+    Decision,
+    Evidence,
+    decide,
+    evidence,
+    weights,
+)
+from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.power import Needed, seeds_needed
+from fmnist_tuning.analysis.spread import UNKNOWN
+from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.sweep import Claim
 
-POWER: Final = 0.8
-SEEDS_SEARCHED: Final = 1_000
-"""Nobody will train more seeds than this."""
-
 Word = Literal["supported", "refuted", "equivalent", "inconclusive"]
+DECIDED: Final = ("supported", "refuted", "equivalent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +37,54 @@ class Verdict:
     """What the runs say about a claim."""
 
     word: Word
-    contrast: Contrast  # in the claim's direction: `arm` minus `versus`
-    p_adjusted: float  # by Holm, within the claims of one sweep
-    seeds_needed: int | None  # for an inconclusive claim; see the function `seeds_needed`
+    contrast: Contrast  # in the claim's direction, `arm` minus `versus`, at the look below
+    look: int  # seeds: those that decided it, or those of the last look so far
+    low: float  # ends of the interval that the word stands on, adjusted for looks and claims
+    high: float
+    p_adjusted: float  # the smallest so far, adjusted for looks and claims
+    seeds_needed: Needed | None  # for an inconclusive claim
 
 
-def contrast_arms(
-    frames: SweepFrames,
-    arms: Sequence[Arm],
-    versus: Sequence[Arm],
-    metric: str,
-    other: SweepFrames | None = None,
-) -> Contrast | None:
-    """The contrast between the means of two groups of arms; None while a side has no runs.
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Two groups of a sweep's arms; the second may be another sweep's."""
 
-    `other` is the sweep of `versus`, if that is another one than `frames`.
-    """
-    first, second = frames.by_seed(arms, metric), (other or frames).by_seed(versus, metric)
-    if not first or not second:
-        return None
-    sides = frozenset(
-        (frozenset(arm.config for arm in side), frozenset(values))
-        for side, values in ((arms, first), (versus, second))
-    )
-    return contrast(first, second, exact=METRICS[metric].exact, question=(metric, sides))
+    frames: SweepFrames
+    arms: Sequence[Arm]
+    versus: Sequence[Arm]
+    other: SweepFrames | None = None
+
+    def question(self, metric: str) -> Question:
+        """What a contrast between them answers."""
+        sides = (frozenset(arm.config for arm in side) for side in (self.arms, self.versus))
+        return metric, frozenset(sides)
+
+    def values(self, metric: str) -> tuple[dict[int, float], dict[int, float]]:
+        """A metric by seed for both, in the order of their sweep's seeds."""
+        return _by_seed(self.frames, self.arms, metric), _by_seed(
+            self.other or self.frames, self.versus, metric
+        )
 
 
-def compare(
+def groups(
     frames: SweepFrames,
     arm: Mapping[str, Any],
     versus: Mapping[str, Any],
-    metric: str,
-    *,
     other: SweepFrames | None = None,
-) -> Contrast | None:
-    """The contrast between the arms that match two groups of settings, as `contrast_arms` does it.
+) -> Groups:
+    """The arms that match two groups of settings; settings that are left out match all values."""
+    return Groups(
+        frames,
+        [a for a in frames.sweep.arms if a.matches(arm)],
+        [a for a in (other or frames).sweep.arms if a.matches(versus)],
+        other,
+    )
 
-    Settings that are left out are not compared. If several arms match, their mean is used.
-    """
-    arms = [a for a in frames.sweep.arms if a.matches(arm)]
-    others = [a for a in (other or frames).sweep.arms if a.matches(versus)]
-    return contrast_arms(frames, arms, others, metric, other)
+
+def compare(asked: Groups, metric: str, pool: Pool) -> Contrast | None:
+    """The contrast between two groups, over all their seeds; None while a side has no runs."""
+    seeds = _seeds(*asked.values(metric))
+    return _contrast(asked, metric, seeds, pool) if seeds else None
 
 
 def judge_claims(
@@ -74,93 +92,186 @@ def judge_claims(
 ) -> list[tuple[Claim, Verdict | None]]:
     """The verdict on each of a sweep's claims, None where its runs are missing.
 
-    Holm's adjustment takes the sweep's claims together, but for those with missing runs. `others`
-    are the study's sweeps by id, for claims that compare with another sweep.
+    `others` are the study's sweeps by id: their runs tell the spread, and some claims compare with
+    one of them. A metric that depends on the machine's load is not judged, because seeds do not
+    repeat that.
     """
-    judged: list[tuple[Claim, Contrast | None]] = []
-    for claim in frames.sweep.claims:
-        other = frames if claim.versus_sweep is None else others.get(claim.versus_sweep)
-        found = None
-        if other is not None:
-            found = compare(frames, claim.arm, claim.versus, claim.metric, other=other)
-        judged.append((claim, found))
-    known = [(claim, found) for claim, found in judged if found is not None]
-    verdicts = iter(
-        judge([k for _, k in known], [c.expect for c, _ in known], [c.margin for c, _ in known])
+    pool = Pool({**others, frames.sweep.id: frames}.values())
+    asked = [_asked(claim, frames, others) for claim in frames.sweep.claims]
+    judged = [
+        _evidence(groups_, claim.metric, pool, claim.margin, beyond=claim.expect == "equal")
+        if groups_ and not METRICS[claim.metric].of_machine
+        else []
+        for claim, groups_ in zip(frames.sweep.claims, asked, strict=True)
+    ]
+    open_ = [
+        n
+        for n, claim in enumerate(frames.sweep.claims)
+        if not METRICS[claim.metric].exact and not METRICS[claim.metric].of_machine
+    ]
+    decisions = dict(zip(open_, decide([judged[n] for n in open_], CLAIMS_RATE), strict=True))
+    found = sum(
+        decision is not None and decision.kind == "differs" for decision in decisions.values()
     )
-    return [(claim, next(verdicts) if found is not None else None) for claim, found in judged]
+    looks = frames.sweep.looks or STANDARD_LOOKS
+    rate = CLAIMS_RATE / max(len(open_) - found, 1)
+    verdicts: list[Verdict | None] = []
+    for n, claim in enumerate(frames.sweep.claims):
+        if not judged[n]:
+            verdicts.append(None)
+        elif METRICS[claim.metric].exact:
+            verdicts.append(_exact(claim, judged[n][-1].contrast))
+        else:
+            decision = decisions[n]
+            assert decision is not None  # noqa: S101  it has evidence
+            verdicts.append(_verdict(claim, decision, looks, rate))
+    return list(zip(frames.sweep.claims, verdicts, strict=True))
 
 
 def told_apart(
-    frames: SweepFrames, contrasts: Sequence[Contrast], others: Mapping[str, SweepFrames]
+    frames: SweepFrames,
+    questions: Sequence[Groups],
+    others: Mapping[str, SweepFrames],
+    metric: str = ACCURACY,
 ) -> list[bool]:
     """Which of some differences within a sweep are certain; `others` as in `judge_claims`.
 
-    If a claim of the sweep is about the same difference, the claim's p value counts, so that no two
-    answers contradict each other. The rest are Holm-adjusted together with the claims.
+    If a claim is about the same difference, its verdict counts, so that no two answers contradict
+    each other. For the rest, what `REST_RATE` allows is shared by all pairs of arms and all effects
+    of the sweep, asked or not, so it does not matter that the data chose the best arm. Of other
+    metrics than `ACCURACY`, only claims are certain: each would need a share of its own.
     """
-    verdicts = [verdict for _, verdict in judge_claims(frames, others) if verdict is not None]
-    claimed = {verdict.contrast.question: verdict.p_adjusted for verdict in verdicts}
-    rest = [found.p for found in contrasts if found.question not in claimed]
-    adjusted = iter(holm([*rest, *(verdict.contrast.p for verdict in verdicts)]))
+    claimed = {
+        verdict.contrast.question: verdict.word in {"supported", "refuted"}
+        for _, verdict in judge_claims(frames, others)
+        if verdict is not None
+    }
+    pool = Pool({**others, frames.sweep.id: frames}.values())
+    arms, factors = len(frames.sweep.arms), len(frames.sweep.grid)
+    family = arms * (arms - 1) / 2 + (arms - 1 if factors > 1 else 0) + 1
+    rate = REST_RATE if frames.sweep.claims else CLAIMS_RATE + REST_RATE
     certain = []
-    for found in contrasts:
-        p = claimed[found.question] if found.question in claimed else next(adjusted)
-        certain.append(p < 1 - CONFIDENCE)  # NaN is not
+    for asked in questions:
+        if (question := asked.question(metric)) in claimed:
+            certain.append(claimed[question])
+        elif metric == ACCURACY:
+            (decision,) = decide([_evidence(asked, metric, pool, 0.0)], rate / family)
+            certain.append(decision is not None and decision.kind == "differs")
+        else:
+            certain.append(False)
     return certain
 
 
-def judge(
-    contrasts: Sequence[Contrast],
-    expected: Sequence[Literal["higher", "lower", "equal"]],
-    margins: Sequence[float],
-) -> list[Verdict]:
-    """Give each of a family of claims its verdict.
+def _asked(claim: Claim, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Groups | None:
+    if claim.versus_sweep is None:
+        return groups(frames, claim.arm, claim.versus)
+    other = others.get(claim.versus_sweep)
+    return groups(frames, claim.arm, claim.versus, other) if other else None
 
-    - *equivalent*: the whole 95 % interval lies within the margin on either side of zero, so the
-      difference is too small to matter. A claim that expects no difference is then *supported*.
-    - *supported*, *refuted*: the difference is certain (Holm-adjusted p < 0.05) and has the
-      expected sign, or the opposite one. A claim of no difference is refuted only by an interval
-      that lies wholly beyond the margin.
-    - *inconclusive*: there are too few seeds to tell.
+
+def _evidence(
+    asked: Groups, metric: str, pool: Pool, margin: float, *, beyond: bool = False
+) -> list[Evidence]:
+    """The evidence at each look that the runs have reached, none while a side has no runs.
+
+    Without a plan of looks, all seeds are one look. The margin of a ratio becomes that of its
+    logarithm.
     """
-    adjusted = holm([c.p for c in contrasts])
-    verdicts = []
-    for found, expect, margin, p in zip(contrasts, expected, margins, adjusted, strict=True):
-        certain = p < 1 - CONFIDENCE
-        small = found.low >= -margin and found.high <= margin
-        word: Word = "inconclusive"
-        if expect == "equal":
-            if small:
-                word = "supported"
-            elif certain and (found.low > margin or found.high < -margin):
-                word = "refuted"
-        elif small:
-            word = "equivalent"
-        elif certain:
-            word = "supported" if (found.difference > 0) == (expect == "higher") else "refuted"
-        needed = seeds_needed(found, margin) if word == "inconclusive" else None
-        verdicts.append(Verdict(word, found, p, needed))
-    return verdicts
+    first, second = asked.values(metric)
+    there = _seeds(first, second)
+    if not there:
+        return []
+    plan = asked.frames.sweep.looks
+    reached = [*zip(plan, weights(plan), strict=True)] if plan else [(there, 1.0)]
+    if METRICS[metric].ratio:
+        margin = math.log1p(margin / math.exp(_mean(second)))
+    return [
+        evidence(
+            look,
+            weight,
+            _contrast(asked, metric, look, pool),
+            margin,
+            beyond=beyond,
+        )
+        for look, weight in reached
+        if look <= there
+    ]
 
 
-def seeds_needed(found: Contrast, margin: float) -> int | None:
-    """The smallest number of seeds that tells a difference like this from zero, or from the margin.
+def _contrast(asked: Groups, metric: str, seeds: int, pool: Pool) -> Contrast:
+    """Over the first seeds that both have; if too few are shared, over the first of each."""
+    first, second = asked.values(metric)
+    shared = [seed for seed in first if seed in second][:seeds]
+    if len(shared) == seeds:
+        first, second = ({seed: side[seed] for seed in shared} for side in (first, second))
+    else:
+        first, second = (dict([*side.items()][:seeds]) for side in (first, second))
+    spread = UNKNOWN
+    if not METRICS[metric].ratio:
+        spread = pool.spread(metric, asked.arms[0].config, seeds)
+    return contrast(
+        first,
+        second,
+        arms=(len(asked.arms), len(asked.versus)),
+        spread=spread,
+        exact=METRICS[metric].exact,
+        question=asked.question(metric),
+    )
 
-    For a power of 80 %, if the true difference and spread are as measured; None if that is unknown
-    or takes more than 1,000 seeds. See Cohen, Statistical Power Analysis for the Behavioral
-    Sciences (1988), with t quantiles in place of normal ones.
-    """
-    reach = max(abs(found.difference), margin - abs(found.difference))  # the one decided first
-    if math.isnan(found.deviation) or reach <= 0:
-        return None
-    for seeds in range(max(found.seeds, 1) + 1, SEEDS_SEARCHED + 1):
-        if _detectable(seeds) * found.deviation <= reach:
-            return seeds
-    return None
+
+def _seeds(first: Mapping[int, float], second: Mapping[int, float]) -> int:
+    """How many seeds a comparison has: pairs, if half of them or more are shared."""
+    least, shared = min(len(first), len(second)), len(first.keys() & second.keys())
+    return shared if 2 * shared >= least else least
 
 
-@cache
-def _detectable(seeds: int) -> float:
-    """The difference, in standard deviations, that this many seeds detect with the power above."""
-    return float((t_quantile(seeds - 1) + special.stdtrit(seeds - 1, POWER)) / math.sqrt(seeds))
+def _by_seed(frames: SweepFrames, arms: Sequence[Arm], metric: str) -> dict[int, float]:
+    values = frames.by_seed(arms, metric)
+    order = frames.sweep.first_seeds(max(len(frames.sweep.seeds_of(arm)) for arm in arms))
+    shown = {seed: values[seed] for seed in order if seed in values}
+    if METRICS[metric].ratio:
+        return {seed: math.log(value) for seed, value in shown.items() if value > 0}
+    return shown
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _verdict(claim: Claim, decision: Decision, looks: Sequence[int], rate: float) -> Verdict:
+    found = decision.evidence.contrast
+    word: Word = "inconclusive"
+    if decision.kind == "equivalent":
+        word = "supported" if claim.expect == "equal" else "equivalent"
+    elif decision.kind == "differs":
+        expected = claim.expect == ("higher" if found.difference > 0 else "lower")
+        word = "supported" if expected else "refuted"
+    low, high = found.interval(decision.level)
+    needed = None
+    if word == "inconclusive":
+        needed = seeds_needed(found, claim.margin, looks, rate)
+    return Verdict(word, found, decision.evidence.look, low, high, decision.p, needed)
+
+
+def _exact(claim: Claim, found: Contrast) -> Verdict:
+    """Of a metric that is the same for every seed: there is nothing to doubt."""
+    word: Word
+    if abs(found.difference) <= claim.margin:
+        word = "supported" if claim.expect == "equal" else "equivalent"
+    elif claim.expect == ("higher" if found.difference > 0 else "lower"):
+        word = "supported"
+    else:
+        word = "refuted"
+    return Verdict(word, found, found.seeds, found.low, found.high, found.p, None)
+
+
+def doubled(found: Contrast) -> Contrast:
+    """Twice a difference, with all that belongs to it."""
+    return replace(
+        found,
+        difference=2 * found.difference,
+        low=2 * found.low,
+        high=2 * found.high,
+        deviation=2 * found.deviation,
+        error=2 * found.error,
+    )

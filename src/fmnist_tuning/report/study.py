@@ -67,7 +67,9 @@ def read_study(
         if id_ in needed or found.definition.parsed  # others are left out if they are unreadable
     }
     planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
-    finished = study.finished_runs()
+    used_at_all = {run.fingerprint for runs in planned.values() for run in runs}
+    there = {mark: run for mark, run in study.finished_runs().items() if mark in used_at_all}
+    finished = study.with_late_means(there)
     own_runs = [run.fingerprint for sweep in chosen for run in planned[sweep]]
     used = {mark: finished[mark] for mark in own_runs if mark in finished}
     if not used:
@@ -104,7 +106,10 @@ def _frames(
     history: pd.DataFrame,
 ) -> SweepFrames:
     there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
-    rows = [(run.arm, run.config.seed, found.run_id, found.metrics) for run, found in there]
+    rows = [
+        (run.arm, run.config.seed, found.run_id, found.device, found.metrics)
+        for run, found in there
+    ]
     missing = [run.name for run in runs if run.fingerprint not in finished]
     return build_frames(sweep, rows, history, missing)
 
@@ -140,10 +145,14 @@ def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict
 
 def _verdict_record(verdict: Verdict | None) -> dict[str, Any]:
     if verdict is None:
-        return dict.fromkeys(("verdict", "p_adjusted", "seeds_needed", "contrast"))
+        names = ("verdict", "look", "p_adjusted", "low", "high", "seeds_needed", "contrast")
+        return dict.fromkeys(names)
     return {
         "verdict": verdict.word,
+        "look": verdict.look,
         "p_adjusted": _known(verdict.p_adjusted),
+        "low": _known(verdict.low),
+        "high": _known(verdict.high),
         "seeds_needed": verdict.seeds_needed,
         "contrast": _fields(verdict.contrast),
     }

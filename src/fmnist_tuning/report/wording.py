@@ -8,9 +8,10 @@ from fmnist_tuning.analysis.frames import Summary, SweepFrames
 from fmnist_tuning.analysis.verdicts import Verdict
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
 from fmnist_tuning.sweeps.sweep import Claim
-from fmnist_tuning.text import markdown
+from fmnist_tuning.text import counted, markdown
 
 
 def spread(metric: Metric, found: Summary, *, unit: bool = True) -> str:
@@ -35,30 +36,37 @@ def worded_difference(metric: Metric, found: Contrast) -> str:
 
 
 def outcome(claim: Claim, verdict: Verdict | None, frames: SweepFrames) -> str:
-    """`supported: −1.32 points (95 % interval ...)`; `frames` are those of the claim's sweep."""
+    """`supported at 8 seeds: −1.32 points (...)`; `frames` are those of the claim's sweep."""
     if verdict is None:
         return f"not judged: {_why_not(claim, frames)}"
-    metric = METRICS[claim.metric]
-    found = worded_difference(metric, verdict.contrast)
-    match verdict.word:
-        case "equivalent":
-            margin = metric.format_difference(claim.margin).lstrip("+")
-            return f"equivalent, with a difference below {margin}: {found}"
-        case "inconclusive":
-            needed = verdict.seeds_needed
-            hint = (
-                f"; about {needed} seeds should decide it, if the true difference is as measured"
-                if needed
-                else "; repeat it with more seeds"
-                if math.isnan(verdict.contrast.low)
-                else ""
-            )
-            return f"inconclusive: {found}{hint}"
-        case word:
-            return f"{word}: {found}"
+    metric, found = METRICS[claim.metric], verdict.contrast
+    if found.method == "exact" or math.isnan(found.low):
+        more = "; repeat it with more seeds" if found.method != "exact" else ""
+        return f"{verdict.word}: {worded_difference(metric, found)}{more}"
+    ends = (verdict.low, verdict.high, found.low, found.high)
+    low, high, *plain = (metric.signed(end, found.difference) for end in ends)
+    text = (
+        f"{verdict.word} at {counted(verdict.look, 'seed')}: "
+        f"{metric.format_difference(found.difference)} (95 % interval {plain[0]} to {plain[1]}, "
+        f"adjusted {low} to {high})"
+    )
+    if verdict.word == "equivalent":
+        return f"{text}, too little to matter"
+    return f"{text}{_needed(verdict)}" if verdict.word == "inconclusive" else text
+
+
+def _needed(verdict: Verdict) -> str:
+    if verdict.seeds_needed is None:
+        return f"; more than {STANDARD_LOOKS[-1]} seeds would be needed"
+    low, high = verdict.seeds_needed
+    if high is None:
+        return f"; {low} seeds or many more should decide it"
+    return f"; {low if low == high else f'{low} to {high}'} seeds should decide it"
 
 
 def _why_not(claim: Claim, frames: SweepFrames) -> str:
+    if METRICS[claim.metric].of_machine:
+        return "times depend on the machine and its load, which seeds do not repeat"
     sides = [claim.arm] if claim.versus_sweep else [claim.arm, claim.versus]
     arms = [[arm for arm in frames.sweep.arms if arm.matches(side)] for side in sides]
     if any(frames.arm(arm.label).empty for side in arms for arm in side):

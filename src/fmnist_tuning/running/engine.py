@@ -10,8 +10,9 @@ from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.running.schedule import Schedule
 from fmnist_tuning.running.worker import Device, Task
-from fmnist_tuning.store.records import TrackedRun
+from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.plan import Plan, PlanRow, make_plan
 from fmnist_tuning.sweeps.replacing import replaced
 from fmnist_tuning.sweeps.runs import PlannedRun
@@ -39,8 +40,11 @@ def plan_study(
     if study is None:
         return make_plan(sweeps, data_digest, finished={}, stored={}, force=force)
     finished = study.finished_runs()
+    tracked = {found.sweep: found for found in study.sweeps()}
     if not replace:
-        _check_replaced(sweeps, study, data_digest, finished)
+        _check_replaced(sweeps, study, tracked, data_digest, finished)
+    before = {id_: found.definition.parsed for id_, found in tracked.items()}
+    sweeps = [continued(sweep, before.get(sweep.id)) for sweep in sweeps]
     sources = {source for s in sweeps if s.pending and s.combine for source in s.combine.sources}
     wanted = sources - {sweep.id for sweep in sweeps}
     stored = study.definitions(wanted) if wanted else {}
@@ -48,9 +52,12 @@ def plan_study(
 
 
 def _check_replaced(
-    sweeps: Sequence[Sweep], study: Study, data_digest: str, finished: Mapping[str, TrackedRun]
+    sweeps: Sequence[Sweep],
+    study: Study,
+    stored: Mapping[str, TrackedSweep],
+    data_digest: str,
+    finished: Mapping[str, TrackedRun],
 ) -> None:
-    stored = {found.sweep: found for found in study.sweeps()}
     problems = []
     for sweep in sweeps:
         known = stored.get(sweep.id)

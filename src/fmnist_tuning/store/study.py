@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
+from fmnist_tuning.metrics import LATE, late_mean
 from fmnist_tuning.store import records, uris
 from fmnist_tuning.store.moved import follow
 from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
@@ -191,6 +192,20 @@ class Study:
         frame = frame.sort_values(["logged"], kind="stable")
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
         return latest.sort_values(["run_id", "metric", "epoch"], ignore_index=True)
+
+    def with_late_means(self, runs: Mapping[str, TrackedRun]) -> dict[str, TrackedRun]:
+        """The runs with the means over their last epochs, also if an older fmnist trained them."""
+        lacking = [run.run_id for run in runs.values() if not run.metrics.keys() >= LATE.keys()]
+        curves = self.curves(lacking, [*LATE.values()])
+        values = curves.groupby(["run_id", "metric"])["value"].apply(list).to_dict()
+        means = {
+            id_: {k: late_mean(values[id_, m]) for k, m in LATE.items() if (id_, m) in values}
+            for id_ in lacking
+        }
+        return {
+            fingerprint: replace(run, metrics={**means.get(run.run_id, {}), **run.metrics})
+            for fingerprint, run in runs.items()
+        }
 
     @property
     def state_folder(self) -> Path:

@@ -175,6 +175,8 @@ def _load(
     if isinstance(fixed, dict):
         fixed = {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}
         raw = {**raw, "fixed": _all_there_are(fixed, swept, *images) | fixed}
+    if isinstance(raw.get("seeds"), dict):
+        raw = _first_and_most(raw)
     if seeds is not None:
         first = FRESH_SEEDS_FROM if raw.get("combine") else 0
         raw = {**raw, "seeds": [first + seed for seed in seeds]}
@@ -185,6 +187,15 @@ def _load(
         given = overrides if seeds is None else {**overrides, "--seeds": seeds}
         problems += [_line(path, p, lines, given) for p in found]
         return None
+
+
+def _first_and_most(raw: dict[str, Any]) -> dict[str, Any]:
+    """`seeds: {first: 3, most: 12}` as `seeds: [0, 1, 2]` and `max_seeds: 12`, if it is right."""
+    first, most = (raw["seeds"].get(key) for key in ("first", "most"))
+    if not (type(first) is type(most) is int and 1 <= first <= most <= MAX_SEEDS):
+        return raw
+    start = FRESH_SEEDS_FROM if raw.get("combine") else 0
+    return {**raw, "seeds": [*range(start, start + first)], "max_seeds": most}
 
 
 def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) -> list[Problem]:

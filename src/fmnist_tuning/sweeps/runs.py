@@ -54,7 +54,7 @@ def runs_of(sweep: Sweep, data_digest: str) -> list[PlannedRun]:
     return [
         PlannedRun(sweep.id, arm, config, fingerprint(config, data_digest))
         for arm in sweep.arms
-        for config in (arm.config.model_copy(update={"seed": seed}) for seed in sweep.seeds)
+        for config in (arm.config.model_copy(update={"seed": seed}) for seed in sweep.seeds_of(arm))
     ]
 
 
@@ -74,12 +74,23 @@ def parameter_count(config: RunConfig) -> int:
     return count + sum(a * b + b for a, b in _linear_layers(config))
 
 
+def training_macs(config: RunConfig) -> int:
+    """Multiplications of a whole training in convolutions and linear layers; the same anywhere.
+
+    A backward pass repeats each layer's multiplications once for the gradients of its weights, and
+    once for those of its inputs, which the first layer does not need. After the last epoch, all
+    training images are scored once more.
+    """
+    layers = [multiplications for multiplications, _ in _convolutions(config)]
+    layers += [inputs * outputs for inputs, outputs in _linear_layers(config)]
+    forward = sum(layers)
+    epoch = config.train_size * (3 * forward - layers[0]) + config.val_size * forward
+    return config.epochs * epoch + config.train_size * forward
+
+
 def forward_cost(config: RunConfig) -> int:
     """Cost of the forward pass of one image, in multiply-adds."""
-    cost, size = 0, IMAGE_SIZE
-    for before, after in itertools.pairwise((1, *config.conv_channels)):
-        cost += size**2 * after * (before * config.kernel_size**2 + VALUE_COST)
-        size = size // 2 if config.use_pooling else size
+    cost = sum(macs + values * VALUE_COST for macs, values in _convolutions(config))
     return cost + sum(a * b for a, b in _linear_layers(config))
 
 
@@ -103,6 +114,14 @@ def work(config: RunConfig, *, after: int = 0) -> int:
     epochs = config.epochs - after
     images = epochs * (3 * config.train_size + config.val_size) + config.train_size
     return images * forward_cost(config)
+
+
+def _convolutions(config: RunConfig) -> Iterable[tuple[int, int]]:
+    """Multiplications and output values of each convolution, for one image."""
+    size = IMAGE_SIZE
+    for before, after in itertools.pairwise((1, *config.conv_channels)):
+        yield size**2 * after * before * config.kernel_size**2, size**2 * after
+        size = size // 2 if config.use_pooling else size
 
 
 def _linear_layers(config: RunConfig) -> Iterable[tuple[int, int]]:

@@ -67,6 +67,7 @@ FileName = Annotated[
 Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
 Text = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Look = Annotated[int, Field(ge=1, le=MAX_SEEDS)]
 
 
 class Claim(Frozen):
@@ -129,6 +130,11 @@ class Sweep(Frozen):
     listed: Annotated[tuple[Settings, ...], Field(alias="arms")] = ()
     combine: Combine | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
+    # Numbers of seeds at which the claims are judged; none: once, with all seeds.
+    looks: Annotated[tuple[Look, ...], Field(max_length=100)] = ()
+    # Arms that have more seeds than `seeds`, by label; `fmnist run --decide` extends them.
+    arm_seeds: dict[str, Look] = Field(default_factory=dict)
+    max_seeds: Look | None = None  # of any arm, for `fmnist run --decide`
     claims: Annotated[tuple[Claim, ...], Field(max_length=100)] = ()
     figure: Figure | None = None
     _arms: tuple[Arm, ...] = pydantic.PrivateAttr(())
@@ -139,6 +145,9 @@ class Sweep(Frozen):
         if len(set(self.seeds)) < len(self.seeds):
             text = f"found {shown(self.seeds)}, allowed: each seed once"
             problems.insert(0, Problem(("seeds",), text))
+        if list(self.looks) != sorted(set(self.looks)):
+            text = f"found {shown(self.looks)}, allowed: growing numbers of seeds, such as [5, 10]"
+            problems.insert(0, Problem(("looks",), text))
         # Arms are built only if every single value is right, so that one mistake is reported once.
         if not problems:
             self._arms = tuple(self._build(problems))
@@ -158,6 +167,20 @@ class Sweep(Frozen):
         """The settings that the file varies between arms, in the order of the file."""
         keys = [*self.grid, *(key for arm in self.listed for key in without_labels(arm))]
         return tuple(dict.fromkeys(keys))
+
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """An arm's seeds: the sweep's, and further ones if it is extended."""
+        return self.first_seeds(max(len(self.seeds), self.arm_seeds.get(arm.label, 0)))
+
+    def first_seeds(self, count: int) -> tuple[int, ...]:
+        """The first `count` seeds: the sweep's own, then those that follow its highest."""
+        after = max(self.seeds) + 1
+        return (*self.seeds, *range(after, after + count - len(self.seeds)))[:count]
+
+    @property
+    def runs(self) -> int:
+        """How many runs its arms have."""
+        return sum(len(self.seeds_of(arm)) for arm in self.arms)
 
     @property
     def pending(self) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from fmnist_tuning.data.images import Images, Split
 from fmnist_tuning.errors import DivergedError
-from fmnist_tuning.metrics import CONVERGED, EpochMetrics, RunOutcome
+from fmnist_tuning.metrics import CONVERGED, EpochMetrics, RunOutcome, late_mean
 from fmnist_tuning.sweeps.settings import Precision
 from fmnist_tuning.training.building import CAPTURABLE
 from fmnist_tuning.training.model import FashionCNN
@@ -115,6 +115,8 @@ def _outcome(
         total_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
         train_seconds=progress.seconds,
         epochs_to_80=epochs_to_accuracy(progress.hits, len(images.train), batch_size),
+        late_val_accuracy=late_mean([metrics.val_accuracy for metrics in history]),
+        late_val_loss=late_mean([metrics.val_loss for metrics in history]),
         test_loss=test_loss,
         test_accuracy=test_accuracy,
     )

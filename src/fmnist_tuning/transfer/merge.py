@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from fmnist_tuning.store import records
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
@@ -229,6 +230,9 @@ def _redefined(
     return redefined
 
 
+_GROWING: Final = {"seeds", "looks", "arm_seeds", "max_seeds"}
+
+
 class _Contradiction(Exception):  # noqa: N818  neither of the two definitions is an error
     pass
 
@@ -247,19 +251,18 @@ def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
     differing = [
         field.alias or key
         for key, field in Sweep.model_fields.items()
-        if key != "seeds" and _text(mine, key) != _text(theirs, key)
+        if key not in _GROWING and _text(mine, key) != _text(theirs, key)
     ]
     if differing:
         raise _Contradiction(f"another {', '.join(differing)} in the study than in the file")
-    if set(theirs.seeds) <= set(mine.seeds):
-        return None
-    if set(mine.seeds) <= set(theirs.seeds):
-        return theirs
     seeds = tuple(sorted({*mine.seeds, *theirs.seeds}))
+    if set(seeds) in (set(mine.seeds), set(theirs.seeds)):  # in the order of the one that has all
+        seeds = max(mine.seeds, theirs.seeds, key=len)
     try:
-        return mine.changed(seeds=seeds)
+        merged = continued(continued(mine.changed(seeds=seeds), mine), theirs)
     except ValidationError:
         raise _Contradiction(f"{len(seeds)} seeds together, more than a sweep may have") from None
+    return None if merged == mine else merged
 
 
 def _text(sweep: Sweep, key: str) -> str:

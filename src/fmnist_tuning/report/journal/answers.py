@@ -11,7 +11,7 @@ import pandas as pd
 from fmnist_tuning.analysis.best import highest
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import summary
-from fmnist_tuning.analysis.verdicts import contrast_arms, told_apart
+from fmnist_tuning.analysis.verdicts import Groups, compare, told_apart
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import capital, described, lettered, listed, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
@@ -96,10 +96,10 @@ def unsteadiness(it: "Section") -> str:
 
 def synergy(it: "Section") -> str:
     """The interactions of a factorial sweep."""
-    found = [e for e in factorial_effects(it.frames, ACCURACY) if e.interaction]
+    found = [e for e in factorial_effects(it.frames, ACCURACY, it.pool) if e.interaction]
     if not found:
         return _MISSING
-    apart = told_apart(it.frames, [effect.contrast for effect in found], it.others)
+    apart = told_apart(it.frames, [effect.asked for effect in found], it.others)
     lines = []
     for effect, certain in zip(found, apart, strict=True):
         no = "not told apart from zero, so that these runs show no synergy"
@@ -113,16 +113,18 @@ def synergy(it: "Section") -> str:
 
 
 def stronger(it: "Section") -> str:
-    """Which main effect is larger."""
-    found = [e for e in factorial_effects(it.frames, ACCURACY) if not e.interaction]
+    """The main effects, and which of them are told apart from zero."""
+    found = [e for e in factorial_effects(it.frames, ACCURACY, it.pool) if not e.interaction]
     if not found:
         return _MISSING
-    ranked = sorted(found, key=lambda effect: -abs(effect.contrast.difference))
+    apart = told_apart(it.frames, [effect.asked for effect in found], it.others)
     parts = [
-        f"{markdown(effect.name)}: {worded_difference(METRICS[ACCURACY], effect.contrast)}"
-        for effect in ranked
+        f"{markdown(effect.name)}: {worded_difference(METRICS[ACCURACY], effect.contrast)}, "
+        f"{'' if certain else 'not '}told apart from zero"
+        for effect, certain in zip(found, apart, strict=True)
     ]
-    return f"Main effects on validation accuracy, the largest first: {'; '.join(parts)}."
+    which = "" if any(apart) else " Which is the stronger, these runs do not tell."
+    return f"Main effects on validation accuracy: {'; '.join(parts)}.{which}"
 
 
 def resolution(it: "Section") -> str:
@@ -171,9 +173,10 @@ def against_others(it: "Section") -> str:
     if best is None:
         return "There is nothing to compare with yet."
     frames, arm = best
-    found = contrast_arms(it.frames, [it.best_arm], [arm], ACCURACY, frames)
+    asked = Groups(it.frames, [it.best_arm], [arm], frames)
+    found = compare(asked, ACCURACY, it.pool)
     assert found is not None  # noqa: S101  both arms have finished runs
-    certain = told_apart(it.frames, [found], it.others)[0]
+    certain = told_apart(it.frames, [asked], it.others)[0]
     return (
         f"{capital(described(it.best_arm))}, the best mean here, has "
         f"{worded_difference(METRICS[ACCURACY], found)} against the best of the others, "
@@ -232,23 +235,30 @@ def size_confounds(it: "Section") -> str:
 
 
 def _compared(it: "Section", metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> str:
-    """The second arm of each pair compared with the first; all pairs are judged together."""
+    """The second arm of each pair compared with the first.
+
+    Only accuracies are told apart beside the claims: each further metric would need a share of the
+    sweep's error rate. Of the others the difference is shown, with its plain interval.
+    """
     about = METRICS[metric]
+    asked = [(one, other, Groups(it.frames, [other], [one])) for one, other in pairs]
     known = [
-        (one, other, found)
-        for one, other in pairs
-        if (found := contrast_arms(it.frames, [other], [one], metric)) is not None
+        (one, other, groups, found)
+        for one, other, groups in asked
+        if (found := compare(groups, metric, it.pool)) is not None
     ]
     if not known:
         return f"No {about.label} was measured."
-    apart = told_apart(it.frames, [found for _, _, found in known], it.others)
+    apart = told_apart(it.frames, [groups for _, _, groups, _ in known], it.others, metric)
     parts = []
-    for (one, other, found), certain in zip(known, apart, strict=True):
+    for (one, other, _, found), certain in zip(known, apart, strict=True):
         if certain:
             way = "higher" if found.difference > 0 else "lower"
             verdict = f"is {way} than with {described(one)}"
-        else:
+        elif metric == ACCURACY:
             verdict = f"cannot be told apart from that with {described(one)}"
+        else:
+            verdict = f"differs from that with {described(one)} as far as is seen by"
         parts.append(f"with {described(other)} it {verdict}: {worded_difference(about, found)}")
     return f"{capital(about.label)}: {'; '.join(parts)}."
 

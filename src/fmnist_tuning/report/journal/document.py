@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from jinja2 import Environment, StrictUndefined
 
 from fmnist_tuning.analysis.best import highest, winner
-from fmnist_tuning.analysis.verdicts import contrast_arms, told_apart
+from fmnist_tuning.analysis.verdicts import Groups, compare, told_apart
 from fmnist_tuning.errors import JournalError
 from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.report.journal import answers
@@ -167,9 +167,10 @@ def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> st
     section, other = next((place for place in arms if place[1].config == base), (None, None))
     if section is None or other is None:
         return ""
-    found = contrast_arms(best.frames, [arm], [other], ACCURACY, section.frames)
+    asked = Groups(best.frames, [arm], [other], section.frames)
+    found = compare(asked, ACCURACY, best.pool)
     assert found is not None  # noqa: S101  both arms have finished runs
-    certain = told_apart(best.frames, [found], best.others)[0]
+    certain = told_apart(best.frames, [asked], best.others)[0]
     return (
         f"{worded_difference(METRICS[ACCURACY], found)} validation accuracy against "
         f"{markdown(other.label)} of `{section.id}`: {'' if certain else 'not '}told apart."

@@ -7,6 +7,7 @@ from typing import Final
 
 from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
+from fmnist_tuning.analysis.pool import Pool
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import (
@@ -57,6 +58,11 @@ class Section:
         return standings(self.frames, ACCURACY, self.others)
 
     @cached_property
+    def pool(self) -> Pool:
+        """All runs of the study, for their spread."""
+        return Pool(self.others.values())
+
+    @cached_property
     def judged(self) -> list[tuple[Claim, Verdict | None]]:
         """The sweep's claims with their verdicts."""
         return judge_claims(self.frames, self.others)
@@ -84,9 +90,13 @@ class Section:
             fixed = [f"`{key}` = {markdown(format_value(v))}" for key, v in sweep.fixed.items()]
             lines.append(f"- **Fixed Config:** {', '.join(fixed)}")
         arms, seeds = len(sweep.arms), len(sweep.seeds)
+        if sweep.runs > arms * seeds:
+            most = max(sweep.arm_seeds.values())
+            many = f"{arms} arms, {seeds} to {most} seeds each"
+        else:
+            many = f"{arms} arms × {seeds} seeds" if seeds > 1 else f"{arms} arms, one seed"
         done = f"{len(self.frames.runs)} finished" if self.frames.missing else "all finished"
-        many = f"{arms} arms × {seeds} seeds" if seeds > 1 else f"{arms} arms, one seed"
-        lines.append(f"- **Runs:** {arms * seeds} ({many}; {done})")
+        lines.append(f"- **Runs:** {sweep.runs} ({many}; {done})")
         return "\n".join(lines)
 
     def results(self, **columns: str) -> str:

@@ -1,0 +1,31 @@
+"""At which numbers of seeds a sweep is judged, if more than once. Pure."""
+
+from typing import Final
+
+from fmnist_tuning.sweeps.sweep import Sweep
+
+STANDARD_LOOKS: Final = (3, 5, 8, 12, 18, 27, 40)
+"""Each about one and a half times the one before, so that late looks are worth their trainings."""
+
+
+def continued(sweep: Sweep, before: Sweep | None) -> Sweep:
+    """A sweep with the looks and the extended arms that the study has for it.
+
+    Looks are planned once. If a sweep that was judged at one number of seeds gets another, the
+    standard looks take over from the first on: judging again and again by one look's rule would
+    find differences that are not there. One seed judges nothing.
+    """
+    if before is None or before.combine != sweep.combine:
+        return sweep
+    looks = before.looks or sweep.looks
+    if not looks and len(before.seeds) > 1 and len(before.seeds) != len(sweep.seeds):
+        looks = STANDARD_LOOKS
+    labels = {arm.label for arm in sweep.arms}
+    extended = {
+        label: max(seeds, sweep.arm_seeds.get(label, 0))
+        for label, seeds in before.arm_seeds.items()
+        if label in labels
+    }
+    if looks == sweep.looks and extended == sweep.arm_seeds:
+        return sweep
+    return sweep.changed(looks=looks, arm_seeds={**sweep.arm_seeds, **extended})
