@@ -11,11 +11,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
-from fmnist_tuning import DEFAULT_STUDY, options
+from fmnist_tuning import options
 from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDataError
 from fmnist_tuning.options import degrade_output, say
 from fmnist_tuning.study_commands import (
@@ -27,10 +27,7 @@ from fmnist_tuning.study_commands import (
     predict,
     results,
 )
-
-if TYPE_CHECKING:
-    from fmnist_tuning.data.files import DataFiles
-    from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.training_commands import plan, run
 
 _Options = ParamSpec("_Options")
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE}
@@ -67,116 +64,6 @@ def _version(
 
         typer.echo(f"fmnist {installed('fmnist-tuning')}")
         raise typer.Exit
-
-
-@app.command(
-    epilog="[bold]Examples[/bold]\n\n"
-    "fmnist run configs/exp1_dropout.yaml\n\n"
-    "fmnist run configs/ --seeds 3   (all experiments as one plan, three seeds an arm)\n\n"
-    "fmnist run configs/exp1_dropout.yaml --set epochs=1 --set train_size=10000"
-)
-def run(
-    configs: options.Configs,
-    *,
-    settings: options.Settings = None,
-    seeds: options.Seeds = None,
-    device: options.DeviceName = "auto",
-    jobs: options.Jobs = "auto",
-    experiment: options.Experiment = DEFAULT_STUDY,
-    tracking_uri: options.TrackingUri = None,
-    data_dir: options.DataDir = None,
-    force: options.Force = False,
-    replace: options.Replace = False,
-    fail_fast: options.FailFast = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-) -> None:
-    """Train the runs that the study does not have yet, and track them in MLflow."""
-    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
-
-    from fmnist_tuning.running.pool import check_device, warm_up
-
-    check_device(device)
-    warm_up()
-
-    from fmnist_tuning import terminal
-
-    # What follows loads MLflow, which takes seconds.
-    out = terminal.console(stderr=True, quiet=quiet)
-    terminal.facts(out, {"plan": ", ".join(sweep.id for sweep in sweeps)})
-
-    from fmnist_tuning.data.files import find
-    from fmnist_tuning.progress import follow
-    from fmnist_tuning.report.study import read_study
-    from fmnist_tuning.running.engine import execute, plan_study
-    from fmnist_tuning.store.study import Study
-
-    files = find(data_dir)
-    if not files.published:
-        sweeps = _sweeps(configs, settings, seeds, files)
-    study = Study.open(experiment, tracking_uri)
-    terminal.facts(
-        out,
-        {
-            "study": f"{study.name} in {study.place}",
-            "data": f"{files.described}, verified, in {files.folder}",
-        },
-    )
-    planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
-    happening = execute(
-        planned, study, files, device, jobs=workers, force=force, fail_fast=fail_fast
-    )
-    results = follow(out, planned, happening)
-    if as_json:
-        typer.echo(json.dumps(results.as_json(), indent=2))
-    else:
-        there = sorted(results.finished)
-        every = read_study(study, only=there, with_curves=False).every if there else {}
-        terminal.print_outcome(terminal.console(), results, every)
-    terminal.print_next(out, study)
-    if results.failures:
-        failed = terminal.escape(f"failed: {', '.join(results.failures)}")
-        out.print(failed, style="red")
-        raise typer.Exit(1)
-
-
-@app.command()
-@_announced
-def plan(
-    configs: options.Configs,
-    *,
-    settings: options.Settings = None,
-    seeds: options.Seeds = None,
-    device: options.DeviceName = "auto",
-    jobs: options.Jobs = "auto",
-    experiment: options.Experiment = DEFAULT_STUDY,
-    tracking_uri: options.TrackingUri = None,
-    data_dir: options.DataDir = None,
-    force: options.Force = False,
-    replace: options.Replace = False,
-    as_json: options.Json = False,
-) -> None:
-    """List every run, and whether it would be trained, reused or shared. Nothing is trained."""
-    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
-
-    from fmnist_tuning.running.pool import automatic_workers, check_device
-
-    check_device(device)
-
-    from fmnist_tuning import terminal
-    from fmnist_tuning.data.files import find
-    from fmnist_tuning.running.engine import plan_study
-    from fmnist_tuning.store.study import Study
-
-    files = find(data_dir)
-    if not files.published:
-        sweeps = _sweeps(configs, settings, seeds, files)
-    study = Study.find(experiment, tracking_uri)
-    planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
-    if as_json:
-        typer.echo(json.dumps(planned.as_json(), indent=2))
-    else:
-        terminal.print_plan(terminal.console(), planned, workers or automatic_workers(device))
 
 
 @app.command()
@@ -220,6 +107,14 @@ def data(
         say(f"{files.folder}: {files.described}, verified (digest {files.digest})")
 
 
+app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "fmnist run configs/exp1_dropout.yaml\n\n"
+    "fmnist run configs/ --seeds 3   (all experiments as one plan, three seeds an arm)\n\n"
+    "fmnist run configs/ --decide   (as many seeds as the verdicts take)\n\n"
+    "fmnist run configs/exp1_dropout.yaml --set epochs=1 --set train_size=10000"
+)(run)
+app.command()(_announced(plan))
 for _command in (results, plot, journal, champion, predict, export):
     app.command()(_announced(_command))
 app.command("import")(_announced(import_))
@@ -271,25 +166,6 @@ def _leave_at_once() -> None:
     """
     if "torch" not in sys.modules:
         gc.freeze()
-
-
-def _sweeps(
-    configs: list[Path],
-    settings: list[str] | None,
-    seeds: str | None,
-    files: "DataFiles | None" = None,
-) -> "list[Sweep]":
-    """Read sweep files; for other images than Fashion-MNIST's, again with their numbers."""
-    from fmnist_tuning.report.figures.kinds import axes_by_kind
-    from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
-
-    return load_sweeps(
-        configs,
-        parse_overrides(settings or []),
-        None if seeds is None else parse_seeds(seeds),
-        figures=axes_by_kind(),
-        **({"images": files.counts} if files else {}),
-    )
 
 
 def _interrupt(number: int, _frame: object) -> NoReturn:

@@ -2,9 +2,11 @@
 
 import codecs
 import io
+import math
+import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal, NamedTuple, TextIO
 
 import typer
 
@@ -13,6 +15,7 @@ from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.text import file_name, printable, user_path
 
 _MAX_JOBS = 256
+_LEAST_SEEDS, _STANDARD_SEEDS, _MOST_SEEDS = 3, 40, 1_000
 _DEGRADE = "fmnist"
 _PLAIN = {"±": "+-", "−": "-", "–": "-", "→": "->", "×": "x", "≈": "~", "…": "...", "’": "'"}
 
@@ -65,6 +68,27 @@ Force = Annotated[bool, typer.Option("--force", help="Train finished runs again.
 Replace = Annotated[
     bool,
     typer.Option("--replace", help="Let a sweep replace the study's one of that id, in results."),
+]
+Decide = Annotated[
+    bool,
+    typer.Option(
+        "--decide",
+        help="Add seeds, look after look, to the arms of undecided claims, until all are decided.",
+    ),
+]
+MaxSeeds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="With --decide: seeds of an arm at most; default: 40.", show_default=False
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="With --decide: start no look that would end later, such as 45m or 3h.",
+        show_default=False,
+    ),
 ]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop when a run fails; default: the others go on.")
@@ -120,6 +144,50 @@ def parse_jobs(text: str) -> int | None:
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MAX_JOBS:
         return int(text)
     raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
+
+
+class Limits(NamedTuple):
+    """How far `--decide` goes."""
+
+    seeds: int  # of an arm, at most
+    seconds: float  # from the start of the command
+
+
+def limits(
+    *, decide: bool, max_seeds: int | None, budget: str | None, force: bool
+) -> Limits | None:
+    """The limits of `--decide`; None without it.
+
+    Raises:
+        FmnistError: For limits without it, limits that are none, and `--force` beside it.
+    """
+    if not decide:
+        for name, value in (("--max-seeds", max_seeds), ("--budget", budget)):
+            if value is not None:
+                raise FmnistError(f"{name}: has an effect with --decide only")
+        return None
+    if force:
+        raise FmnistError(
+            "--force and --decide: found both, allowed: one of them; first train again, then decide"
+        )
+    if max_seeds is not None and not _LEAST_SEEDS <= max_seeds <= _MOST_SEEDS:
+        raise FmnistError(
+            f"--max-seeds: found {max_seeds}, allowed: from {_LEAST_SEEDS} to {_MOST_SEEDS:,}"
+        )
+    return Limits(max_seeds or _STANDARD_SEEDS, _seconds(budget))
+
+
+def _seconds(budget: str | None) -> float:
+    if budget is None:
+        return math.inf
+    parts = re.fullmatch(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", budget)
+    numbers = [int(part or 0) for part in parts.groups()] if parts else []
+    if not any(numbers):
+        raise FmnistError(
+            f"--budget: found {budget[:80]!r}, allowed: a time, such as 45m, 3h or 1h30m"
+        )
+    hours, minutes, seconds = numbers
+    return hours * 3600.0 + minutes * 60.0 + seconds
 
 
 def figure_folder(study: str) -> Path:

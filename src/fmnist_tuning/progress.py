@@ -1,7 +1,7 @@
 """What a person sees while a plan runs: progress bars on a terminal, plain lines elsewhere."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from typing import Final, Self
 
@@ -21,14 +21,21 @@ _PLAN: Final = "plan"
 
 
 def follow(
-    out: Console, plan: Plan, happening: Generator[events.Event, None, None]
+    out: Console,
+    plan: Plan,
+    happening: Generator[events.Event, None, None],
+    known: Collection[str] = (),
 ) -> events.PlanResults:
-    """Show what happens until the plan has ended, and close the generator however it ends."""
+    """Show what happens until the plan has ended, and close the generator however it ends.
+
+    `known` are fingerprints of runs that the reader has seen: that they are reused is no news.
+    """
     results = events.PlanResults(plan.sweeps)
     with closing(happening), RunDisplay(out, plan) as display:
         for event in happening:
             results.add(event)
-            display.show(event)
+            if not (isinstance(event, events.Reused) and event.run.fingerprint in known):
+                display.show(event)
     return results
 
 

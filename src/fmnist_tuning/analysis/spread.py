@@ -19,7 +19,8 @@ PRIOR_FREEDOM: Final = 4.0
 because estimates of it jump between 2 and infinity on neighbouring metrics of one study.
 """
 
-_POOL_FREEDOM: Final = 8  # with fewer the pool itself is too uncertain to be used
+POOL_FREEDOM: Final = 8
+"""With fewer degrees of freedom the pool itself is too uncertain to be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Spread:
     @property
     def prior(self) -> float:
         """For how many degrees of freedom it counts in a contrast."""
-        return PRIOR_FREEDOM if self.freedom >= _POOL_FREEDOM and self.paired > 0 else 0.0
+        return PRIOR_FREEDOM if self.freedom >= POOL_FREEDOM and self.paired > 0 else 0.0
 
 
 UNKNOWN: Final = Spread()

@@ -97,7 +97,7 @@ def judge_claims(
     repeat that.
     """
     pool = Pool({**others, frames.sweep.id: frames}.values())
-    asked = [_asked(claim, frames, others) for claim in frames.sweep.claims]
+    asked = [groups_of(claim, frames, others) for claim in frames.sweep.claims]
     judged = [
         _evidence(groups_, claim.metric, pool, claim.margin, beyond=claim.expect == "equal")
         if groups_ and not METRICS[claim.metric].of_machine
@@ -162,7 +162,10 @@ def told_apart(
     return certain
 
 
-def _asked(claim: Claim, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Groups | None:
+def groups_of(
+    claim: Claim, frames: SweepFrames, others: Mapping[str, SweepFrames]
+) -> Groups | None:
+    """The two groups of arms that a claim compares; None if their sweep is not in the study."""
     if claim.versus_sweep is None:
         return groups(frames, claim.arm, claim.versus)
     other = others.get(claim.versus_sweep)

@@ -165,6 +165,11 @@ class PlanResults:
         return {run.sweep for run, _ in self._finished}
 
     @property
+    def fingerprints(self) -> set[str]:
+        """Those of the finished runs."""
+        return {run.fingerprint for run, _ in self._finished}
+
+    @property
     def failures(self) -> list[str]:
         """The names of what failed, sweep by sweep."""
         names = []

@@ -1,0 +1,243 @@
+"""The commands that plan and train: `run` and `plan`."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fmnist_tuning import DEFAULT_STUDY, options
+from fmnist_tuning.errors import FmnistError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fmnist_tuning.data.files import DataFiles
+    from fmnist_tuning.running.events import PlanResults
+    from fmnist_tuning.running.worker import Device
+    from fmnist_tuning.store.study import Study
+    from fmnist_tuning.sweeps.plan import Plan
+    from fmnist_tuning.sweeps.sweep import Sweep
+
+
+def run(
+    configs: options.Configs,
+    *,
+    settings: options.Settings = None,
+    seeds: options.Seeds = None,
+    device: options.DeviceName = "auto",
+    jobs: options.Jobs = "auto",
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
+    decide: options.Decide = False,
+    max_seeds: options.MaxSeeds = None,
+    budget: options.Budget = None,
+    force: options.Force = False,
+    replace: options.Replace = False,
+    fail_fast: options.FailFast = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train the runs that the study does not have yet, and track them in MLflow."""
+    limits = options.limits(decide=decide, max_seeds=max_seeds, budget=budget, force=force)
+    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
+
+    from fmnist_tuning.running.pool import check_device, warm_up
+
+    check_device(device)
+    warm_up()
+
+    from fmnist_tuning import terminal
+
+    # What follows loads MLflow, which takes seconds.
+    out = terminal.console(stderr=True, quiet=quiet)
+    terminal.facts(out, {"plan": ", ".join(sweep.id for sweep in sweeps)})
+
+    from fmnist_tuning.data.files import find
+    from fmnist_tuning.report.study import as_records, read_study
+    from fmnist_tuning.store.study import Study
+
+    files = find(data_dir)
+    if not files.published:
+        sweeps = _sweeps(configs, settings, seeds, files)
+    study = Study.open(experiment, tracking_uri)
+    terminal.facts(
+        out,
+        {
+            "study": f"{study.name} in {study.place}",
+            "data": f"{files.described}, verified, in {files.folder}",
+        },
+    )
+    training = _Training(out, study, files, device, workers, force, replace, fail_fast)
+    results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]
+    there = sorted(results.finished)
+    found = read_study(study, only=there, with_curves=False) if there else None
+    if as_json:
+        runs = results.as_json()
+        judged = {"runs": runs, "sweeps": as_records(found) if found else []}
+        typer.echo(json.dumps(judged if decide else runs, indent=2))
+    else:
+        terminal.print_outcome(terminal.console(), results, found.every if found else {})
+    terminal.print_next(out, study)
+    if results.failures:
+        failed = terminal.escape(f"failed: {', '.join(results.failures)}")
+        out.print(failed, style="red")
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    out: "Console"
+    study: "Study"
+    files: "DataFiles"
+    device: "Device"
+    workers: int | None
+    force: bool
+    replace: bool
+    fail_fast: bool
+
+    def train(self, sweeps: "Sequence[Sweep]") -> "tuple[Plan, PlanResults]":
+        """Plan the sweeps, and train what is missing."""
+        planned = self.plan(sweeps)
+        return planned, self.execute(planned)
+
+    def plan(self, sweeps: "Sequence[Sweep]") -> "Plan":
+        """Plan the sweeps; say which of them are judged at planned looks from now on."""
+        from fmnist_tuning.outlook import print_looks
+        from fmnist_tuning.running.engine import plan_study
+
+        planned = plan_study(
+            sweeps, self.study, self.files.digest, force=self.force, replace=self.replace
+        )
+        for before, sweep in zip(sweeps, planned.sweeps, strict=True):
+            if sweep.looks and not before.looks:
+                print_looks(self.out, sweep)
+        return planned
+
+    def execute(self, planned: "Plan", before: "PlanResults | None" = None) -> "PlanResults":
+        """Train what the plan lacks; `before` are results that were shown already."""
+        from fmnist_tuning.progress import follow
+        from fmnist_tuning.running.engine import execute
+
+        happening = execute(
+            planned,
+            self.study,
+            self.files,
+            self.device,
+            jobs=self.workers,
+            force=self.force,
+            fail_fast=self.fail_fast,
+        )
+        return follow(self.out, planned, happening, before.fingerprints if before else ())
+
+    def decide(self, sweeps: "Sequence[Sweep]", limits: options.Limits) -> "PlanResults":
+        """Look after look, until all claims are decided or a limit is reached."""
+        from fmnist_tuning.deciding import first_look, next_look, states
+        from fmnist_tuning.outlook import print_over_budget, print_states
+        from fmnist_tuning.report.study import read_study
+        from fmnist_tuning.running.pool import automatic_workers
+
+        workers = self.workers or automatic_workers(self.device)
+        stored = {found.sweep: found.definition.parsed for found in self.study.sweeps()}
+        asked: Sequence[Sweep] = [first_look(sweep, stored.get(sweep.id)) for sweep in sweeps]
+        began, results = time.monotonic(), None
+        while True:
+            planned = self.plan(asked)
+            seconds = planned.seconds(workers) or 0.0
+            if seconds > limits.seconds - (time.monotonic() - began):
+                print_over_budget(self.out, len(planned.trainings), seconds)
+                if results is None:
+                    raise FmnistError("--budget: it is too short for the first look")
+                return results
+            results = self.execute(planned, results)
+            there = [sweep.id for sweep in asked if sweep.id in results.finished]
+            if not there:
+                return results
+            every = read_study(self.study, only=there, with_curves=False).every
+            asked = [every[sweep.id].sweep if sweep.id in every else sweep for sweep in asked]
+            found = states(asked, every, limits.seeds)
+            print_states(self.out, found, every, workers)
+            further = next_look(asked, found, every)
+            if further == asked or (self.fail_fast and results.failures):
+                return results
+            asked = further
+
+
+def plan(
+    configs: options.Configs,
+    *,
+    settings: options.Settings = None,
+    seeds: options.Seeds = None,
+    device: options.DeviceName = "auto",
+    jobs: options.Jobs = "auto",
+    experiment: options.Experiment = DEFAULT_STUDY,
+    tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
+    decide: options.Decide = False,
+    max_seeds: options.MaxSeeds = None,
+    force: options.Force = False,
+    replace: options.Replace = False,
+    as_json: options.Json = False,
+) -> None:
+    """List every run, and whether it would be trained, reused or shared. Nothing is trained."""
+    limits = options.limits(decide=decide, max_seeds=max_seeds, budget=None, force=force)
+    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
+
+    from fmnist_tuning.running.pool import automatic_workers, check_device
+
+    check_device(device)
+
+    from fmnist_tuning import terminal
+    from fmnist_tuning.data.files import find
+    from fmnist_tuning.deciding import first_look, forecasts, last_look
+    from fmnist_tuning.outlook import print_at_most, print_forecasts
+    from fmnist_tuning.report.study import read_study
+    from fmnist_tuning.running.engine import plan_study
+    from fmnist_tuning.store.study import Study
+
+    files = find(data_dir)
+    if not files.published:
+        sweeps = _sweeps(configs, settings, seeds, files)
+    study = Study.find(experiment, tracking_uri)
+    if limits:
+        known = study.sweeps() if study else []
+        stored = {found.sweep: found.definition.parsed for found in known}
+        sweeps = [first_look(sweep, stored.get(sweep.id)) for sweep in sweeps]
+    planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
+    if as_json:
+        typer.echo(json.dumps(planned.as_json(), indent=2))
+        return
+    workers = workers or automatic_workers(device)
+    out = terminal.console()
+    terminal.print_plan(out, planned, workers)
+    every = {}
+    if study and study.finished_runs():
+        every = read_study(study, with_curves=False, partly=True).every
+    print_forecasts(out, [*forecasts(planned.sweeps, every)])
+    if limits:
+        full = [last_look(sweep, limits.seeds) for sweep in planned.sweeps]
+        most = plan_study(full, study, files.digest, force=force, replace=replace)
+        print_at_most(out, most, workers)
+
+
+def _sweeps(
+    configs: list[Path],
+    settings: list[str] | None,
+    seeds: str | None,
+    files: "DataFiles | None" = None,
+) -> "list[Sweep]":
+    """Read sweep files; for other images than Fashion-MNIST's, again with their numbers."""
+    from fmnist_tuning.report.figures.kinds import axes_by_kind
+    from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
+
+    return load_sweeps(
+        configs,
+        parse_overrides(settings or []),
+        None if seeds is None else parse_seeds(seeds),
+        figures=axes_by_kind(),
+        **({"images": files.counts} if files else {}),
+    )
