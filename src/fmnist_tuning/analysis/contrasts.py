@@ -97,21 +97,9 @@ def contrast(
     unknown = Contrast(difference, nan, nan, nan, seeds, nan, "one seed", question=question)
     if seeds < 2:  # noqa: PLR2004
         return unknown
-    method: Method
-    if first.keys() == second.keys():
-        method = "paired t"
-        pairs = np.array([first[seed] - second[seed] for seed in first])
-        variance, freedom = _moderated(pairs, sum(1 / n for n in arms), spread.paired, spread.prior)
-        error = math.sqrt(variance / seeds)
-    else:
-        method = "unpaired t"
-        sides = [
-            (*_moderated(values, 1 / count, spread.within, spread.prior), len(values))
-            for values, count in zip((one, other), arms, strict=True)
-        ]
-        variance = sum(own for own, _, _ in sides)
-        error = math.sqrt(sum(own / count for own, _, count in sides))
-        freedom = min(degrees for _, degrees, _ in sides)
+    paired = first.keys() == second.keys()
+    differ = _pairs if paired else _sides
+    variance, error, freedom = differ(first, second, arms, spread)
     if not error > 0:
         # Accuracies are counts of images, so several of them can be equal by chance. That no
         # spread was seen does not mean that there is none.
@@ -119,10 +107,34 @@ def contrast(
     half = t_quantile(freedom) * error
     low, high = difference - half, difference + half
     p = float(2 * special.stdtr(freedom, -abs(difference) / error))
+    method: Method = "paired t" if paired else "unpaired t"
     deviation = math.sqrt(variance)
     return Contrast(
         difference, low, high, p, seeds, deviation, method, error, freedom, question
     )  # fmt: skip
+
+
+def _pairs(
+    first: Mapping[int, float], second: Mapping[int, float], arms: tuple[int, int], spread: Spread
+) -> tuple[float, float, float]:
+    """The variance of a pair's difference, the standard error, and the degrees of freedom."""
+    pairs = np.array([first[seed] - second[seed] for seed in first])
+    kappa = sum(1 / count for count in arms)
+    variance, freedom = _moderated(pairs, kappa, spread.paired, spread.prior)
+    return variance, math.sqrt(variance / len(pairs)), freedom
+
+
+def _sides(
+    first: Mapping[int, float], second: Mapping[int, float], arms: tuple[int, int], spread: Spread
+) -> tuple[float, float, float]:
+    """The same of two groups with other seeds, each with its own variance."""
+    sides = [
+        (*_moderated(np.array([*side.values()]), 1 / count, spread.within, spread.prior), len(side))
+        for side, count in zip((first, second), arms, strict=True)
+    ]
+    variance = sum(own for own, _, _ in sides)
+    error = math.sqrt(sum(own / count for own, _, count in sides))
+    return variance, error, min(freedom for _, freedom, _ in sides)
 
 
 def _moderated(

@@ -67,9 +67,7 @@ def read_study(
         if id_ in needed or found.definition.parsed  # others are left out if they are unreadable
     }
     planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
-    used_at_all = {run.fingerprint for runs in planned.values() for run in runs}
-    there = {mark: run for mark, run in study.finished_runs().items() if mark in used_at_all}
-    finished = study.with_late_means(there)
+    finished = study.with_late_means(study.finished_runs())
     own_runs = [run.fingerprint for sweep in chosen for run in planned[sweep]]
     used = {mark: finished[mark] for mark in own_runs if mark in finished}
     if not used:
