@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
-from fmnist_tuning.sweeps.runs import parameter_count, runs_of
+from fmnist_tuning.sweeps.cost import parameter_count
+from fmnist_tuning.sweeps.runs import runs_of
 from fmnist_tuning.sweeps.sweep import Figure, Sweep
 
 DIGEST = "0123456789abcdef"

@@ -10,8 +10,9 @@ from conftest import CONFIGS
 
 from fmnist_tuning.analysis.frames import SweepFrames, build_frames
 from fmnist_tuning.metrics import CURVES, EpochMetrics, RunOutcome
+from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.reading import load_sweeps
-from fmnist_tuning.sweeps.runs import PlannedRun, parameter_count, runs_of
+from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 

@@ -6,16 +6,10 @@ from conftest import CONFIGS
 from studies import sweep_of
 
 from fmnist_tuning.running.events import Failed, Finished, PlanResults
+from fmnist_tuning.sweeps.cost import VALUE_COST, estimate_seconds, forward_cost, parameter_count
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
-from fmnist_tuning.sweeps.runs import (
-    VALUE_COST,
-    estimate_seconds,
-    fingerprint,
-    forward_cost,
-    parameter_count,
-    runs_of,
-)
+from fmnist_tuning.sweeps.runs import fingerprint, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 
 

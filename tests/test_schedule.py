@@ -4,7 +4,8 @@ import itertools
 import pytest
 
 from fmnist_tuning.running.schedule import Schedule
-from fmnist_tuning.sweeps.runs import forward_cost, runs_of
+from fmnist_tuning.sweeps.cost import forward_cost
+from fmnist_tuning.sweeps.runs import runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 

@@ -11,7 +11,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any, Final, Literal
 
-Unit = Literal["percent", "points", "loss", "count", "seconds", "epochs"]
+Unit = Literal["percent", "points", "loss", "count", "macs", "seconds", "epochs"]
 
 LATE_EPOCHS: Final = 3
 """Epochs that the means over the last ones are of: see docs/statistics.md for the choice."""
@@ -22,11 +22,24 @@ _DIGITS: Final[dict[Unit, str]] = {
     "points": ".2f",
     "loss": ".4f",
     "count": ",.0f",
+    "macs": ",.1f",
     "seconds": ".1f",
     "epochs": ".2f",
 }
-_SUFFIXES: Final[dict[Unit, str]] = {"percent": " %", "points": " points", "epochs": " epochs"}
-_AXIS_UNITS: Final[dict[Unit, str]] = {"percent": "%", "seconds": "s", "loss": "nats", "count": ""}
+_SCALES: Final[dict[Unit, float]] = {"percent": 100.0, "points": 100.0, "macs": 1e-9}
+_SUFFIXES: Final[dict[Unit, str]] = {
+    "percent": " %",
+    "points": " points",
+    "epochs": " epochs",
+    "macs": " billion",
+}
+_AXIS_UNITS: Final[dict[Unit, str]] = {
+    "percent": "%",
+    "seconds": "s",
+    "loss": "nats",
+    "count": "",
+    "macs": "billions",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,7 @@ class Metric:
 
     def on_axis(self, value: float) -> float:
         """A value in the unit that `axis_label` names."""
-        return value * 100 if self.unit in {"percent", "points"} else value
+        return value * _SCALES.get(self.unit, 1.0)
 
     def _suffix(self, value: float) -> str:
         if self.unit == "seconds":
@@ -188,9 +201,9 @@ class DerivedMetrics:
     overfitting_gap: float = _row(
         "overfitting gap", "points", "lower", column="gap, points", place=11
     )
-    # Exact, and the same on every machine, which a time is not: see `sweeps.runs`.
+    # Exact, and the same on every machine, which a time is not: see `sweeps.cost`.
     training_macs: float = _row(
-        "multiplications of a training", "count", "lower", exact=True, place=15
+        "multiplications of a training", "macs", "lower", exact=True, place=15
     )
 
 

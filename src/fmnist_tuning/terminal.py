@@ -20,8 +20,8 @@ from fmnist_tuning.analysis.verdicts import judge_claims
 from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.report.wording import outcome, spread
 from fmnist_tuning.running.events import PlanResults
+from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.plan import Plan
-from fmnist_tuning.sweeps.runs import parameter_count
 from fmnist_tuning.text import counted, printable
 
 if TYPE_CHECKING:

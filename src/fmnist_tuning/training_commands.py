@@ -148,7 +148,7 @@ class _Training:
         while True:
             planned = self.plan(asked)
             seconds = planned.seconds(workers) or 0.0
-            if seconds > limits.seconds - (time.monotonic() - began):
+            if planned.trainings and seconds > limits.seconds - (time.monotonic() - began):
                 print_over_budget(self.out, len(planned.trainings), seconds)
                 if results is None:
                     raise FmnistError("--budget: it is too short for the first look")

@@ -90,11 +90,10 @@ def contrast(
     one, other = np.array([*first.values()]), np.array([*second.values()])
     difference = float(one.mean() - other.mean())
     seeds, nan = min(len(one), len(other)), math.nan
+    unknown = Contrast(difference, nan, nan, nan, seeds, nan, "one seed", question=question)
     if exact:
         p = 1.0 if difference == 0 else 0.0
-        certain = Contrast(difference, difference, difference, p, seeds, 0.0, "exact")
-        return replace(certain, question=question)
-    unknown = Contrast(difference, nan, nan, nan, seeds, nan, "one seed", question=question)
+        return replace(unknown, low=difference, high=difference, p=p, deviation=0.0, method="exact")
     if seeds < 2:  # noqa: PLR2004
         return unknown
     paired = first.keys() == second.keys()
@@ -104,14 +103,20 @@ def contrast(
         # Accuracies are counts of images, so several of them can be equal by chance. That no
         # spread was seen does not mean that there is none.
         return unknown
-    half = t_quantile(freedom) * error
-    low, high = difference - half, difference + half
-    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
     method: Method = "paired t" if paired else "unpaired t"
-    deviation = math.sqrt(variance)
-    return Contrast(
-        difference, low, high, p, seeds, deviation, method, error, freedom, question
-    )  # fmt: skip
+    return _certain_to(replace(unknown, method=method, error=error, freedom=freedom), variance)
+
+
+def _certain_to(found: Contrast, variance: float) -> Contrast:
+    """A contrast whose error is known, with its interval and p value."""
+    half = t_quantile(found.freedom) * found.error
+    return replace(
+        found,
+        low=found.difference - half,
+        high=found.difference + half,
+        p=float(2 * special.stdtr(found.freedom, -abs(found.difference) / found.error)),
+        deviation=math.sqrt(variance),
+    )
 
 
 def _pairs(

@@ -10,7 +10,7 @@ import pandas as pd
 from fmnist_tuning.analysis.contrasts import interval
 from fmnist_tuning.metrics import CONVERGED
 from fmnist_tuning.sweeps.arms import Arm
-from fmnist_tuning.sweeps.runs import training_macs
+from fmnist_tuning.sweeps.cost import training_macs
 from fmnist_tuning.sweeps.sweep import Sweep
 
 

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.analysis.spread import UNKNOWN, Spread, numbered, pooled
 from fmnist_tuning.sweeps.settings import RunConfig
+
+if TYPE_CHECKING:
+    from fmnist_tuning.analysis.frames import SweepFrames
 
 _ALIKE: Final = (
     *("train_size", "val_size", "validation", "holdout_size"),
@@ -20,7 +22,7 @@ _ALIKE: Final = (
 class Pool:
     """The runs of a study by arm, for the spread of their metrics."""
 
-    def __init__(self, sweeps: Iterable[SweepFrames]) -> None:
+    def __init__(self, sweeps: "Iterable[SweepFrames]") -> None:
         self._arms: dict[tuple[RunConfig, str], dict[int, Mapping[Any, Any]]] = {}
         for frames in sweeps:
             configs = {arm.label: arm.config for arm in frames.sweep.arms}

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from statistics import fmean, median
 
+from fmnist_tuning.sweeps.cost import work
 from fmnist_tuning.sweeps.plan import Plan
-from fmnist_tuning.sweeps.runs import PlannedRun, work
+from fmnist_tuning.sweeps.runs import PlannedRun
 
 
 class Pace:

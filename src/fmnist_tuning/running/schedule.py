@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from fmnist_tuning.sweeps.runs import PlannedRun, work
+from fmnist_tuning.sweeps.cost import work
+from fmnist_tuning.sweeps.runs import PlannedRun
 
 
 class Schedule:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.combine import choose_arms, sources_of, unfinished_sources
+from fmnist_tuning.sweeps.cost import estimate_seconds, parameter_count
 from fmnist_tuning.sweeps.finished import FinishedRun
-from fmnist_tuning.sweeps.runs import PlannedRun, estimate_seconds, parameter_count, runs_of
+from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 

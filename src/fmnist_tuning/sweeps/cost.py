@@ -1,0 +1,81 @@
+"""What a configuration costs: parameters, multiplications, expected time. Pure."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Final
+
+from fmnist_tuning.sweeps.settings import CLASSES, IMAGE_SIZE, RunConfig
+
+VALUE_COST: Final = 200
+"""Cost of each output value of a convolution beside its arithmetic, in multiply-adds: the value is
+normalised, rectified and pooled, and each step waits for memory. Fitted on two cores. Trainings of
+one and three blocks took 0.59 and 1.40 times as long as those of two blocks. Without pooling, two
+blocks took 4.3 times as long, and the estimate is 3.1.
+"""
+
+
+def parameter_count(config: RunConfig) -> int:
+    """Trainable parameters of the network, without building it."""
+    count = 0
+    for before, after in itertools.pairwise((1, *config.conv_channels)):
+        count += before * after * config.kernel_size**2 + after
+        count += 2 * after if config.use_batch_norm else 0
+    return count + sum(a * b + b for a, b in _linear_layers(config))
+
+
+def training_macs(config: RunConfig) -> int:
+    """Multiplications of a whole training in convolutions and linear layers; the same anywhere.
+
+    A backward pass repeats each layer's multiplications once for the gradients of its weights, and
+    once for those of its inputs, which the first layer does not need. After the last epoch, all
+    training images are scored once more.
+    """
+    layers = [multiplications for multiplications, _ in _convolutions(config)]
+    layers += [inputs * outputs for inputs, outputs in _linear_layers(config)]
+    forward = sum(layers)
+    epoch = config.train_size * (3 * forward - layers[0]) + config.val_size * forward
+    return config.epochs * epoch + config.train_size * forward
+
+
+def forward_cost(config: RunConfig) -> int:
+    """Cost of the forward pass of one image, in multiply-adds."""
+    cost = sum(macs + values * VALUE_COST for macs, values in _convolutions(config))
+    return cost + sum(a * b for a, b in _linear_layers(config))
+
+
+def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float]]) -> float | None:
+    """Expected wall time of a training in seconds; None if `history` is empty.
+
+    `history` has the configurations of earlier runs on the same kind of device, with their wall
+    times in seconds. The estimate uses earlier runs of the same network if there are some, else all
+    of them, and is proportional to their work.
+    """
+    paces = [(forward_cost(past), seconds / work(past)) for past, seconds in history]
+    same = [pace for cost, pace in paces if cost == forward_cost(config)]
+    pace = median(same or [pace for _, pace in paces]) if paces else math.nan
+    return None if math.isnan(pace) else pace * work(config)
+
+
+def work(config: RunConfig, *, after: int = 0) -> int:
+    """Cost of a training, in the unit of `forward_cost`, once `after` epochs are finished."""
+    # A backward pass costs about twice its forward pass. After the last epoch, all training images
+    # are scored once more.
+    epochs = config.epochs - after
+    images = epochs * (3 * config.train_size + config.val_size) + config.train_size
+    return images * forward_cost(config)
+
+
+def _convolutions(config: RunConfig) -> Iterable[tuple[int, int]]:
+    """Multiplications and output values of each convolution, for one image."""
+    size = IMAGE_SIZE
+    for before, after in itertools.pairwise((1, *config.conv_channels)):
+        yield size**2 * after * before * config.kernel_size**2, size**2 * after
+        size = size // 2 if config.use_pooling else size
+
+
+def _linear_layers(config: RunConfig) -> Iterable[tuple[int, int]]:
+    """Inputs and outputs of each linear layer."""
+    size = IMAGE_SIZE >> (config.num_conv_layers if config.use_pooling else 0)
+    return itertools.pairwise((config.conv_channels[-1] * size**2, *config.fc_units, CLASSES))
