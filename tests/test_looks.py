@@ -35,7 +35,7 @@ claims:
 def at(look, differs=1.0, equivalent=1.0):
     """Evidence with these p values at a standard look."""
     weight = dict(zip(STANDARD_LOOKS, weights(STANDARD_LOOKS), strict=True))[look]
-    return Evidence(look, weight, NOTHING, differs, equivalent)
+    return Evidence(look, weight, NOTHING, 0.002, differs, equivalent)
 
 
 def kinds(*claims):

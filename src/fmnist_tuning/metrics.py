@@ -222,7 +222,8 @@ def _rows(*records: type[Any]) -> Iterator[tuple[int, Metric]]:
 ACCURACY: Final = "final_val_accuracy"
 """What arms are chosen and compared by, where nothing else is said."""
 
-LATE: Final = {"late_val_accuracy": "val_accuracy", "late_val_loss": "val_loss"}
+LATE_ACCURACY: Final = "late_val_accuracy"
+LATE: Final = {LATE_ACCURACY: "val_accuracy", "late_val_loss": "val_loss"}
 """Means over the last epochs, each with the metric of an epoch that it is the mean of."""
 
 GAP: Final = "overfitting_gap"

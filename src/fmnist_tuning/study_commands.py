@@ -59,7 +59,7 @@ def plot(
 ) -> None:
     """Draw each sweep's figure and learning curves from the runs in MLflow."""
     _load_matplotlib()
-    from fmnist_tuning.report.figures.sweep_figures import draw_study
+    from fmnist_tuning.report.figures.sweep_figures import draw_study, draw_study_claims
     from fmnist_tuning.report.study import open_study
 
     found = open_study(experiment, tracking_uri, sweeps or (), partly=True)
@@ -68,6 +68,8 @@ def plot(
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
     for sweep, drawn in draw_study(found.sweeps, file_format, others=found.every, sheet=style):
         _keep(drawn, output, found.study, found.sweep_run_ids[sweep])
+    if not sweeps:
+        _keep(draw_study_claims(found.every, file_format, sheet=style), output, found.study)
     _name_unreadable(found)
 
 
@@ -156,8 +158,10 @@ def _name_unreadable(found: "StudyResults") -> None:
         raise typer.Exit(1)
 
 
-def _keep(figures: Mapping[str, bytes], folder: Path | None, study: "Study", run_id: str) -> None:
-    """Write figures into a folder, by default the study's, and onto an MLflow run."""
+def _keep(
+    figures: Mapping[str, bytes], folder: Path | None, study: "Study", run_id: str | None = None
+) -> None:
+    """Write figures into a folder, by default the study's, and onto an MLflow run, if given."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.store.tracker import Tracker
 
@@ -165,7 +169,8 @@ def _keep(figures: Mapping[str, bytes], folder: Path | None, study: "Study", run
     for name, content in figures.items():
         write_whole(folder / name, content)
         say(folder / name)
-    Tracker(study).log_files(run_id, "plots", [folder / name for name in figures])
+    if run_id is not None:
+        Tracker(study).log_files(run_id, "plots", [folder / name for name in figures])
 
 
 def predict(

@@ -33,6 +33,7 @@ class Evidence:
     look: int  # seeds
     weight: float  # the look's share of the error rate
     contrast: Contrast
+    margin: float  # the smallest difference that matters, in the contrast's unit
     differs: float  # two-sided p value of no difference; NaN where the spread is unknown
     equivalent: float  # p value of a difference of the margin or more
 
@@ -67,7 +68,7 @@ def evidence(
     equivalent = tail if excess < 0 else 1.0
     if math.isnan(found.error):
         differs = equivalent = math.nan
-    return Evidence(look, weight, found, differs, equivalent)
+    return Evidence(look, weight, found, margin, differs, equivalent)
 
 
 def decide(questions: Sequence[Sequence[Evidence]], rate: float) -> list[Decision | None]:

@@ -42,6 +42,7 @@ class Verdict:
     low: float  # ends of the interval that the word stands on, adjusted for looks and claims
     high: float
     p_adjusted: float  # the smallest so far, adjusted for looks and claims
+    margin: float  # the claim's, in the contrast's unit
     seeds_needed: Needed | None  # for an inconclusive claim
 
 
@@ -250,10 +251,9 @@ def _verdict(claim: Claim, decision: Decision, looks: Sequence[int], rate: float
         expected = claim.expect == ("higher" if found.difference > 0 else "lower")
         word = "supported" if expected else "refuted"
     low, high = found.interval(decision.level)
-    needed = None
-    if word == "inconclusive":
-        needed = seeds_needed(found, claim.margin, looks, rate)
-    return Verdict(word, found, decision.evidence.look, low, high, decision.p, needed)
+    margin = decision.evidence.margin
+    needed = seeds_needed(found, margin, looks, rate) if word == "inconclusive" else None
+    return Verdict(word, found, decision.evidence.look, low, high, decision.p, margin, needed)
 
 
 def _exact(claim: Claim, found: Contrast) -> Verdict:
@@ -265,7 +265,7 @@ def _exact(claim: Claim, found: Contrast) -> Verdict:
         word = "supported"
     else:
         word = "refuted"
-    return Verdict(word, found, found.seeds, found.low, found.high, found.p, None)
+    return Verdict(word, found, found.seeds, found.low, found.high, found.p, claim.margin, None)
 
 
 def doubled(found: Contrast) -> Contrast:

@@ -18,6 +18,7 @@ from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _frames(
 ) -> SweepFrames:
     there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
     rows = [
-        (run.arm, run.config.seed, found.run_id, found.device, found.metrics)
+        (run.arm, run.config.seed, found.run_id, printable(found.device), found.metrics)
         for run, found in there
     ]
     missing = [run.name for run in runs if run.fingerprint not in finished]

@@ -14,6 +14,7 @@ from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.metrics import CURVES
 from fmnist_tuning.report.figures import style
+from fmnist_tuning.report.figures.claims import draw_claims
 from fmnist_tuning.report.figures.kinds import KINDS, axes_by_kind
 from fmnist_tuning.report.figures.series import best_arms, references, short_labels
 
@@ -36,7 +37,7 @@ def draw_study(
         FmnistError: When a figure cannot be drawn as its sweep asks, two have one file name, or a
             style cannot be read; nothing is drawn then.
     """
-    owners: dict[str, str] = {}
+    owners = {claims_file(kind): "the study"}
     for sweep, frames in sweeps.items():
         if problems := frames.sweep.problems_of_figure(axes_by_kind()):
             raise FmnistError(f"{sweep}: {problems[0]}; `fmnist run` on its file repairs it")
@@ -57,6 +58,21 @@ def draw_study(
                     for name, figure in drawn.items()
                 }
             yield sweep, contents
+
+
+def draw_study_claims(
+    sweeps: Mapping[str, SweepFrames], kind: style.Format | None = None, *, sheet: str | None = None
+) -> dict[str, bytes]:
+    """The figure of all claims of a study, by its file name; empty if there is none to show."""
+    with style.styled(sheet):
+        figure = draw_claims(sweeps, sweeps)
+        name = claims_file(kind)
+        return {name: style.encode_figure(figure, kind or "png")} if figure else {}
+
+
+def claims_file(kind: style.Format | None = None) -> str:
+    """The file of a study's claims."""
+    return f"claims.{kind or 'png'}"
 
 
 def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[str, str]:

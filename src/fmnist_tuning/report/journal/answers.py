@@ -238,7 +238,7 @@ def _compared(it: "Section", metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> s
     """The second arm of each pair compared with the first.
 
     Only accuracies are told apart beside the claims: each further metric would need a share of the
-    sweep's error rate. Of the others the difference is shown, with its plain interval.
+    sweep's error rate. Of the others the difference is shown with its plain interval.
     """
     about = METRICS[metric]
     asked = [(one, other, Groups(it.frames, [other], [one])) for one, other in pairs]
@@ -252,14 +252,11 @@ def _compared(it: "Section", metric: str, pairs: Sequence[tuple[Arm, Arm]]) -> s
     apart = told_apart(it.frames, [groups for _, _, groups, _ in known], it.others, metric)
     parts = []
     for (one, other, _, found), certain in zip(known, apart, strict=True):
-        if certain:
-            way = "higher" if found.difference > 0 else "lower"
-            verdict = f"is {way} than with {described(one)}"
-        elif metric == ACCURACY:
-            verdict = f"cannot be told apart from that with {described(one)}"
-        else:
-            verdict = f"differs from that with {described(one)} as far as is seen by"
-        parts.append(f"with {described(other)} it {verdict}: {worded_difference(about, found)}")
+        verdict = ", told apart" if certain else ", not told apart" if metric == ACCURACY else ""
+        parts.append(
+            f"{worded_difference(about, found)} with {described(other)} against "
+            f"{described(one)}{verdict}"
+        )
     return f"{capital(about.label)}: {'; '.join(parts)}."
 
 

@@ -1,9 +1,10 @@
 """The journal: its template, filled in from a study."""
 
 import difflib
+import math
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
@@ -13,9 +14,10 @@ from urllib.parse import quote, unquote
 from jinja2 import Environment, StrictUndefined
 
 from fmnist_tuning.analysis.best import highest, winner
+from fmnist_tuning.analysis.looks import CLAIMS_RATE, REST_RATE
 from fmnist_tuning.analysis.verdicts import Groups, compare, told_apart
 from fmnist_tuning.errors import JournalError
-from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.report.journal import answers
 from fmnist_tuning.report.journal.blocks import read_blocks, replace_blocks
 from fmnist_tuning.report.journal.section import Section
@@ -104,6 +106,7 @@ def _render(results: StudyResults, figures: Path) -> str:
         study_marker=f"<!-- fmnist:study {quote(results.study.name)} -->",
         figures=markdown_code(figures.as_posix()),
         total_runs=_total(results),
+        summary=_summary(list(sections.values())),
         started=_day(min(run.started for run in results.runs)),
         completed=_day(max(run.ended for run in results.runs)),
         author=_tags(results, records.USER),
@@ -113,6 +116,36 @@ def _render(results: StudyResults, figures: Path) -> str:
         device=_devices(results),
         validated_on=_validated_on(results),
         **_winner(sections),
+    )
+
+
+def _summary(sections: Sequence[Section]) -> str:
+    """How many claims are decided, at which looks, by which spread, and how often that is wrong."""
+    judged = [verdict for section in sections for _, verdict in section.judged]
+    if not judged:
+        return "No sweep makes claims."
+    words = Counter("not judged" if verdict is None else verdict.word for verdict in judged)
+    counts = [
+        f"{words[word]} {'undecided' if word == 'inconclusive' else word}"
+        for word in ("supported", "refuted", "equivalent", "inconclusive", "not judged")
+        if words[word]
+    ]
+    looks = {verdict.look for verdict in judged if verdict is not None}
+    claims = [section for section in sections if section.judged]
+    wrong = 1 - (1 - CLAIMS_RATE - REST_RATE) ** len(claims)
+    spread = claims[0].pool.spread(LATE_ACCURACY, claims[0].frames.arms[0].config)
+    repeats = (
+        " Repeats of one configuration have a standard deviation of "
+        f"{math.sqrt(spread.paired) * 100:.2f} points ({METRICS[LATE_ACCURACY].label}; "
+        f"{spread.freedom} degrees of freedom, pooled over the arms)."
+        if spread.prior
+        else ""
+    )
+    return (
+        f"**Verdicts:** of {counted(len(judged), 'claim')}, {listed(counts)}, judged at "
+        f"{listed([str(look) for look in sorted(looks)])} seeds.{repeats} At most "
+        f"{(CLAIMS_RATE + REST_RATE) * 100:.0f} % of such sweeps hold a wrong verdict, and "
+        f"{wrong * 100:.0f} % of studies with {counted(len(claims), 'sweep')}."
     )
 
 

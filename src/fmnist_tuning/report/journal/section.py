@@ -122,12 +122,18 @@ class Section:
         return f"{text}\n\n<sub>From {self.source}. {note}.</sub>"
 
     def best(self) -> str:
-        """The arm with the best mean, and the arms that may be just as good."""
+        """The arm with the best mean, and what it is better than."""
         arm = self.best_arm
         accuracy = self.value_of(arm, ACCURACY)
         text = f"{capital(described(arm))} with {accuracy} validation accuracy"
-        tied = [described(other) for other in self.frames.arms if self.places[other.label].tied]
-        return f"{text}, not told apart from {listed(tied)}." if tied else f"{text}."
+        worse = [
+            f"{described(other)} (by {self._difference(arm, other)})"
+            for other in self.frames.arms
+            if other != arm and not self.places[other.label].tied
+        ]
+        if worse:
+            return f"{text}, told apart from {listed(worse)}."
+        return f"{text}, told apart from no other arm." if len(self.frames.arms) > 1 else f"{text}."
 
     def claims(self) -> str:
         """A line for each claim, with its verdict in bold."""
@@ -172,6 +178,10 @@ class Section:
     def value_of(self, arm: Arm, metric: str) -> str:
         """A metric of one arm."""
         return spread(METRICS[metric], summary(self.frames, arm, metric))
+
+    def _difference(self, arm: Arm, other: Arm) -> str:
+        means = [summary(self.frames, one, ACCURACY).mean for one in (arm, other)]
+        return METRICS[ACCURACY].format_difference(means[0] - means[1]).lstrip("+")
 
     def _cell(self, arm: Arm, what: str) -> str:
         if what in METRICS:
