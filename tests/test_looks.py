@@ -18,6 +18,7 @@ from fmnist_tuning.analysis.pool import Pool
 from fmnist_tuning.analysis.power import seeds_needed
 from fmnist_tuning.analysis.spread import pooled
 from fmnist_tuning.analysis.verdicts import judge_claims
+from fmnist_tuning.report.wording import outcome
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS, continued
 
 NOTHING = contrast({0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.91, 1: 0.9, 2: 0.92})
@@ -186,17 +187,31 @@ def test_seeds_between_two_looks_wait(tmp_path):
 
 
 def test_the_standard_looks_take_over(tmp_path):
-    """When a sweep that was judged gets another number of seeds; then its looks stay."""
+    """When a sweep that was judged gets more seeds; then its looks stay."""
     sweep = sweep_of(TWO.replace("EXPECT", "higher"), tmp_path)
     one, three, five = (sweep.changed(seeds=(*range(n),)) for n in (1, 3, 5))
     assert continued(three, None).looks == ()
     assert continued(three, one).looks == ()  # one seed judges nothing
     assert continued(three, three).looks == ()
     assert continued(five, three).looks == STANDARD_LOOKS
-    assert continued(three, five).looks == STANDARD_LOOKS
+    fewer = continued(three, five)
+    assert fewer.looks == (5,)  # what was judged at five is not judged at three
+    assert continued(five, fewer).looks == (5,)
+    assert continued(five.changed(seeds=(*range(8),)), fewer).looks == STANDARD_LOOKS
+    own = five.changed(looks=(5,))
+    assert continued(own.changed(seeds=(*range(9),)), own).looks == (5,)
     assert continued(five, three.changed(looks=(3, 9))).looks == (3, 9)
     longer = three.changed(arm_seeds={"dropout_rate=0.1": 8})
     assert continued(three, longer).seeds_of(three.arms[0]) == tuple(range(8))
+
+
+def test_before_the_first_look(tmp_path):
+    """The difference is shown, and when it is judged."""
+    sweep = sweep_of(TWO.replace("EXPECT", "higher"), tmp_path)
+    frames = frames_of(sweep.changed(seeds=(0, 1), looks=STANDARD_LOOKS), noisy(0.02))
+    ((claim, verdict),) = judge_claims(frames, {})
+    assert verdict.word == "inconclusive"
+    assert outcome(claim, verdict, frames).endswith(", 2 seeds); its first look is at 3 seeds")
 
 
 def test_times_are_not_judged(tmp_path):

@@ -109,8 +109,8 @@ def test_plot_draws_the_journals_figures(fmnist_here, tmp_path, study_of_six):
     done = fmnist_here("plot", "--experiment", STUDY)
     assert done.returncode == 0, done.stderr
     drawn = {path.stem for path in (tmp_path / "visualizations").glob("*.png")}
-    assert drawn == FIGURES | {f"{sweep.id}_curves" for sweep in six_experiments()}
-    assert len(done.stdout.splitlines()) == 12
+    assert drawn == FIGURES | {"claims"} | {f"{sweep.id}_curves" for sweep in six_experiments()}
+    assert len(done.stdout.splitlines()) == 13
     found = read_study(Study.existing(STUDY, f"sqlite:///{study_of_six}"))
     from mlflow import MlflowClient
 

@@ -187,6 +187,10 @@ def _evidence(
         return []
     plan = asked.frames.sweep.looks
     reached = [*zip(plan, weights(plan), strict=True)] if plan else [(there, 1.0)]
+    if plan and there < plan[0]:  # shown, and not judged
+        return [
+            Evidence(there, 0.0, _contrast(asked, metric, there, pool), margin, math.nan, math.nan)
+        ]
     if METRICS[metric].ratio:
         margin = math.log1p(margin / math.exp(_mean(second)))
     return [

@@ -43,6 +43,9 @@ def outcome(claim: Claim, verdict: Verdict | None, frames: SweepFrames) -> str:
     if found.method == "exact" or math.isnan(found.low):
         more = "; repeat it with more seeds" if found.method != "exact" else ""
         return f"{verdict.word}: {worded_difference(metric, found)}{more}"
+    if math.isinf(verdict.low):
+        first = f"its first look is at {counted(frames.sweep.looks[0], 'seed')}"
+        return f"{verdict.word}: {worded_difference(metric, found)}; {first}"
     ends = (verdict.low, verdict.high, found.low, found.high)
     low, high, *plain = (metric.signed(end, found.difference) for end in ends)
     text = (

@@ -11,15 +11,22 @@ STANDARD_LOOKS: Final = (3, 5, 8, 12, 18, 27, 40)
 def continued(sweep: Sweep, before: Sweep | None) -> Sweep:
     """A sweep with the looks and the extended arms that the study has for it.
 
-    Looks are planned once. If a sweep that was judged at one number of seeds gets another, the
+    Looks are planned once. If a sweep that was judged at one number of seeds gets more, the
     standard looks take over from the first on: judging again and again by one look's rule would
-    find differences that are not there. One seed judges nothing.
+    find differences that are not there. If it gets fewer, that one look stays its plan. One seed
+    judges nothing.
     """
     if before is None or before.combine != sweep.combine:
         return sweep
     looks = before.looks or sweep.looks
-    if not looks and len(before.seeds) > 1 and len(before.seeds) != len(sweep.seeds):
-        looks = STANDARD_LOOKS
+    judged = looks[0] if len(looks) == 1 else len(before.seeds)
+    if looks == sweep.looks and len(looks) > 0:
+        pass  # the file's own plan
+    elif len(looks) < 2 and judged > 1:  # noqa: PLR2004
+        if len(sweep.seeds) > judged:
+            looks = STANDARD_LOOKS
+        elif len(sweep.seeds) < judged:
+            looks = (judged,)
     labels = {arm.label for arm in sweep.arms}
     extended = {
         label: max(seeds, sweep.arm_seeds.get(label, 0))
