@@ -1,9 +1,11 @@
 """The arms that finished sweeps choose."""
 
 import pytest
-from studies import sweep_of
+from studies import frames_of, sweep_of
 
+from fmnist_tuning.analysis.verdicts import groups_of
 from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.metrics import ACCURACY
 from fmnist_tuning.sweeps.combine import choose_arms, rank_combinations
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plan import make_plan
@@ -55,6 +57,39 @@ def test_several_seeds_are_averaged():
     response = [additive(run) + noise for run in ONE_AT_A_TIME for noise in (-0.01, 0.01)]
     for combination, value in rank_combinations(runs, response, LEVELS, []):
         assert value == pytest.approx(additive(combination))
+
+
+def test_what_a_claim_compares_with_is_trained_too(tmp_path):
+    """With the fresh seeds: by its old ones, the winners were chosen."""
+    one = sweep_of("sweep: one\ntitle: O\ngrid: {dropout_rate: [0.1, 0.5]}\n", tmp_path)
+    six = sweep_of(
+        "sweep: six\ntitle: S\ncombine: {from: [one], top: 1}\nseeds: [1000]\n"
+        "claims: [{that: x, arm: {name: A}, versus_sweep: one, versus: {dropout_rate: 0.5},\n"
+        "  expect: higher, margin: 0.002}]\n",
+        tmp_path,
+    )
+    runs = {"one": runs_of(one, "d")}
+    finished = {
+        run.fingerprint: FinishedRun(
+            run_id=run.name,
+            name=run.name,
+            sweeps=("one",),
+            params={},
+            metrics={ACCURACY: 0.9 - 0.1 * run.config.dropout_rate},
+            device="cpu",
+            ended=1.0,
+        )
+        for run in runs["one"]
+    }
+    chosen = choose_arms(six, [one], runs, finished)
+    assert [(arm.name, arm.config.dropout_rate) for arm in chosen.arms] == [
+        ("A", 0.1),
+        ("base", 0.5),
+    ]
+    frames = {"one": frames_of(one), "six": frames_of(chosen)}
+    asked = groups_of(chosen.claims[0], frames["six"], frames)
+    assert asked.other is None
+    assert [arm.name for arm in asked.versus] == ["base"]
 
 
 def source_and_runs(tmp_path):

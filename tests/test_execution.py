@@ -295,8 +295,8 @@ def test_tf32_without_a_gpu_fails_the_run(go, sweep_file):
 def test_the_plan_of_an_empty_study():
     """19 runs that make 13 trainings, three of them still to be decided."""
     plan = plan_study(load_sweeps(CONFIGS), None, "digest")
-    assert len(plan.rows) + plan.pending_runs == 19
-    assert len(plan.trainings) + plan.pending_runs == 13
+    assert len(plan.rows) + plan.pending_runs == 20
+    assert len(plan.trainings) + plan.pending_runs == 14
     assert plan.seconds(2) is None
     assert plan.rows[5].source == "exp1_dropout: dropout_rate=0.5 seed=0"
 

@@ -62,7 +62,9 @@ def finalists(results: StudyResults) -> list[Finalist]:
         if frames.sweep.combine is None and arm != best:
             continue
         first = frames.arm(arm.label).iloc[0]
-        name = arm.name if arm.name and re.fullmatch("[A-Z]", arm.name) else f"arm{place}"
+        name = (
+            arm.name if arm.name and re.fullmatch("[A-Za-z0-9]{1,20}", arm.name) else f"arm{place}"
+        )
         config = arm.config.model_copy(update={"seed": int(first["seed"])})
         run = runs[first["run_id"]]
         found.append(Finalist(frames.sweep.id, name, arm, run, config, champion=arm == best))

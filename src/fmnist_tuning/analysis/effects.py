@@ -103,11 +103,12 @@ def confounds(frames: SweepFrames) -> list[str]:
     ratio = params[high] / params[low]
     if ratio < 1.1:  # noqa: PLR2004  the few parameters of batch norm do not count as a size
         return []
-    swept = " and ".join(
+    *others, last = (
         label_of(key)
         for key in frames.sweep.swept
         if len({getattr(arm.config, key) for arm in frames.arms}) > 1
     )
+    swept = f"{', '.join(others)} and {last}" if others else last
     return [
         f"The arms differ in size too: {high} has {params[high]:,.0f} parameters, {ratio:.1f} "
         f"times the {params[low]:,.0f} of {low}. A difference may "

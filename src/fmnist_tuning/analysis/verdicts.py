@@ -170,7 +170,13 @@ def groups_of(
     if claim.versus_sweep is None:
         return groups(frames, claim.arm, claim.versus)
     other = others.get(claim.versus_sweep)
-    return groups(frames, claim.arm, claim.versus, other) if other else None
+    if other is None:
+        return None
+    asked = groups(frames, claim.arm, claim.versus, other)
+    rivals = {arm.config for arm in asked.versus}
+    own = [arm for arm in frames.sweep.arms if arm.config in rivals]
+    # Trained here with the same seeds, they are compared pair by pair.
+    return Groups(frames, asked.arms, own) if len(own) == len(rivals) else asked
 
 
 def _evidence(

@@ -3,7 +3,7 @@
 import itertools
 import math
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -70,7 +70,8 @@ def choose_arms(
     The model is fitted to all runs of the sources, which must be finished. It has the main effect
     of every swept setting, and the interaction of settings that one source crosses. Settings that
     all sources share are fixed. The new arms need fresh seeds, so the seeds that picked a
-    configuration do not also judge it.
+    configuration do not also judge it. Arms of the sources that a claim compares with come too, to
+    be trained with the fresh seeds: by their old ones, the winners were chosen.
 
     Raises:
         ConfigError: If a seed was used before, a combined setting is fixed, no combination is
@@ -100,9 +101,27 @@ def choose_arms(
         for place, (combination, predicted) in enumerate(allowed[: sweep.combine.top])
     )
     try:
-        return sweep.changed(fixed=fixed, arms=arms)
+        chosen = sweep.changed(fixed=fixed, arms=arms)
+        return chosen.changed(arms=(*arms, *_rivals(chosen, sources, levels)))
     except ValidationError as error:  # such as a claim about an arm that was not chosen
         raise ConfigError([f"{sweep.id}: {p}" for p in problems_of(error, Sweep)]) from None
+
+
+def _rivals(
+    chosen: Sweep, sources: Sequence[Sweep], levels: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The arms of the sources that the claims compare with, where they are not chosen anyway."""
+    there = {arm.config for arm in chosen.arms}
+    for claim in chosen.claims:
+        for source in sources:
+            for arm in source.arms if source.id == claim.versus_sweep else ():
+                settings = arm.config.model_dump(mode="json")
+                rival = {key: settings[key] for key in levels}
+                alike = run_config({**chosen.fixed, **rival}) == arm.config
+                if alike and arm.config not in there and arm.matches(claim.versus):
+                    there.add(arm.config)
+                    number = len(there) - len(chosen.arms)
+                    yield {"name": "base" if number == 1 else f"base {number}", **rival}
 
 
 def _contradictions(sweep: Sweep, sources: Sequence[Sweep], levels: Mapping[str, Any]) -> list[str]:

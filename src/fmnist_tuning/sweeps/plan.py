@@ -45,8 +45,19 @@ class Plan:
 
     @property
     def pending_runs(self) -> int:
-        """How many runs the pending combinations will add."""
-        return sum(s.combine.top * len(s.seeds) for s in self.pending if s.combine)
+        """About how many runs the pending combinations will add."""
+        rivals = {
+            (sweep.id, arm.config)
+            for sweep in self.pending
+            for claim in sweep.claims
+            for source in self.sweeps
+            for arm in source.arms
+            if source.id == claim.versus_sweep and arm.matches(claim.versus)
+        }
+        arms = {s.id: s.combine.top for s in self.pending if s.combine}
+        for sweep, _ in rivals:
+            arms[sweep] += 1
+        return sum(arms[sweep.id] * len(sweep.seeds) for sweep in self.pending)
 
     def seconds(self, workers: int) -> float | None:
         """About how long all known trainings take; None if this is unknown for one of them."""
