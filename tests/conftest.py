@@ -100,12 +100,16 @@ def matplotlibs_own() -> str:
     return str(Path(package.origin).parent / "mpl-data/matplotlibrc")
 
 
+# No test sees the developer's stores, data, colours or figure styles, fixtures of a whole session
+# included.
+for _name in ("MLFLOW_TRACKING_URI", "FMNIST_DATA_DIR", "FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(_name, None)
+os.environ["MATPLOTLIBRC"] = matplotlibs_own()
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch, tmp_path):
-    """No test sees the developer's stores, data or colours, nor leaves anything behind."""
-    for name in ("MLFLOW_TRACKING_URI", "FMNIST_DATA_DIR", "FORCE_COLOR", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MATPLOTLIBRC", matplotlibs_own())
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    """No test leaves anything behind."""
     monkeypatch.chdir(tmp_path)
 
 

@@ -90,12 +90,24 @@ def journal(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the journal is out of date.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            parser=user_path,
+            metavar="FILE",
+            help="Write the journal as one HTML page with its figures too, to be sent on.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write the computed parts of the journal from the runs in MLflow; your own text stays."""
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.report.journal.document import journal_diff, read_text, write_journal
+    from fmnist_tuning.report.journal.page import render_page
     from fmnist_tuning.report.study import open_study
 
+    if check and html is not None:
+        raise FmnistError("--check and --html: found both, allowed: one of them")
     output = output or options.journal_file(experiment)
     present = read_text(output)
     figures = options.figure_folder(experiment)
@@ -103,6 +115,9 @@ def journal(
     if not check:
         write_whole(output, text.encode())
         say(output)
+        if html is not None:
+            write_whole(html, render_page(text, output.parent).encode())
+            say(html)
     elif text != present:
         say(journal_diff(present or "", text, output), nl=False)
         raise typer.Exit(1)
