@@ -6,7 +6,7 @@ from studies import frames_of, sweep_of
 from fmnist_tuning.analysis.verdicts import groups_of
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.metrics import ACCURACY
-from fmnist_tuning.sweeps.combine import choose_arms, rank_combinations
+from fmnist_tuning.sweeps.combine import choose_arms, leverages, rank_combinations
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.runs import runs_of
@@ -90,6 +90,20 @@ def test_what_a_claim_compares_with_is_trained_too(tmp_path):
     asked = groups_of(chosen.claims[0], frames["six"], frames)
     assert asked.other is None
     assert [arm.name for arm in asked.versus] == ["base"]
+
+
+def test_how_uncertain_a_prediction_is(tmp_path):
+    """By hand: y1 + y2 - y0 of one run each has three times a run's variance, of two runs half."""
+    one = sweep_of("sweep: one\ntitle: O\ngrid: {dropout_rate: [0.5, 0.1]}\n", tmp_path)
+    two = sweep_of("sweep: two\ntitle: T\ngrid: {use_batch_norm: [true, false]}\n", tmp_path)
+    arms = sweep_of(
+        "sweep: six\ntitle: S\narms: [{name: both, dropout_rate: 0.1, use_batch_norm: false},\n"
+        "  {name: base, dropout_rate: 0.5, use_batch_norm: true}]\n",
+        tmp_path,
+    ).arms
+    for runs in (1, 2):
+        seeds = {s.id: {arm.label: runs for arm in s.arms} for s in (one, two)}
+        assert leverages([one, two], arms, seeds) == pytest.approx([3 / runs, 1 / runs])
 
 
 def source_and_runs(tmp_path):

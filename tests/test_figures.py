@@ -13,12 +13,14 @@ from studies import frames_of, six_experiments, sweep_of
 
 from fmnist_tuning.analysis.frames import summary
 from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.report.figures.claims import draw_claims
 from fmnist_tuning.report.figures.series import CUT
 from fmnist_tuning.report.figures.style import encode_figure, legible_on, styled
 from fmnist_tuning.report.figures.sweep_figures import (
     draw_curves,
     draw_figure,
     draw_study,
+    draw_study_claims,
     file_names,
 )
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -384,3 +386,29 @@ def test_titles_are_text_and_not_mathematics(tmp_path):
     """A dollar sign in a title draws a dollar sign."""
     sweep = sweep_of(RANKED.replace("title: Seven", "title: 'Cost in $ \\frac{ and $'"), tmp_path)
     assert encode_figure(draw_figure(frames_of(sweep), {}), "png")
+
+
+def test_all_claims_in_one_figure(tmp_path):
+    """In margins, by sweep, with look and word; exact ones and those without runs are left out."""
+    frames = {sweep.id: frames_of(sweep) for sweep in SHIPPED}
+    figure = draw_claims(frames, frames)
+    said = texts(figure)
+    assert "moderate dropout (0.3 to 0.5) validates better than none" in said
+    assert "pooling reduces the parameters" not in said
+    assert "supported 3 seeds" in said
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_text() in frames] == [
+        *frames
+    ]
+    assert len(figure.axes[0].get_yticklabels()) == said.count(" 3 seeds")
+    ((name, content),) = draw_study_claims(frames, "svg").items()
+    assert name == "claims.svg"
+    assert content.startswith(b"<?xml")
+    plain = sweep_of(RANKED, tmp_path)
+    assert draw_study_claims({"seven": frames_of(plain)}) == {}
+
+
+def test_a_sweep_that_takes_the_name_of_the_claims(tmp_path):
+    """One of them would overwrite the other."""
+    sweep = sweep_of(RANKED + "figure: {kind: ranking, file: claims.png}\n", tmp_path)
+    with pytest.raises(FmnistError, match=r"the study and seven both draw claims\.png"):
+        list(draw_study({"seven": frames_of(sweep)}))

@@ -3,7 +3,7 @@
 import itertools
 import math
 import string
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.metrics import ACCURACY
-from fmnist_tuning.sweeps.arms import run_config
+from fmnist_tuning.sweeps.arms import Arm, run_config
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.problems import problems_of
@@ -88,7 +88,7 @@ def choose_arms(
         settings,
         [finished[run.fingerprint].metrics[ACCURACY] for run in observed],
         levels,
-        [pair for source in sources for pair in itertools.combinations(source.swept, 2)],
+        _crossed(sources),
     )
     fixed = {**_shared(settings, levels), **sweep.fixed}
     bound = sweep.combine.max_params or math.inf
@@ -171,6 +171,47 @@ def rank_combinations(
     Returns:
         Every combination with its prediction, the best first. Ties keep the order of the levels.
     """
+    row = _row_of(runs, levels, interactions)
+    design = np.array([row(run) for run in runs])  # (runs, 1 + terms)
+    effects, *_ = np.linalg.lstsq(design, np.asarray(response, dtype=float), rcond=None)
+    every = (dict(zip(levels, c, strict=True)) for c in itertools.product(*levels.values()))
+    predicted = [(combination, float(np.dot(row(combination), effects))) for combination in every]
+    # Rounded for the order only: floating-point errors make equal predictions differ a little.
+    return sorted(predicted, key=lambda option: -round(option[1], 9))
+
+
+def leverages(
+    sources: Sequence[Sweep], chosen: Sequence[Arm], seeds: Mapping[str, Mapping[str, int]]
+) -> list[float]:
+    """How uncertain the predictions of some arms are: their variances, in that of one run.
+
+    x (X'X)⁺ x' of the model that chose them, Montgomery, chapter 10. `seeds` has the number of
+    runs of each source's arms, by the source's id and the arm's label.
+    """
+    levels = _levels(sources)
+    once = {
+        arm.config: (arm.config.model_dump(mode="json"), seeds[source.id].get(arm.label, 0))
+        for source in sources
+        for arm in source.arms
+    }
+    runs = [settings for settings, count in once.values() for _ in range(count)]
+    row = _row_of(runs, levels, _crossed(sources))
+    design = np.array([row(run) for run in runs])
+    inverse = np.linalg.pinv(design.T @ design)
+    rows = (np.array(row(arm.config.model_dump(mode="json"))) for arm in chosen)
+    return [float(x @ inverse @ x) for x in rows]
+
+
+def _crossed(sources: Sequence[Sweep]) -> list[tuple[str, str]]:
+    return [pair for source in sources for pair in itertools.combinations(source.swept, 2)]
+
+
+def _row_of(
+    runs: Sequence[Mapping[str, Any]],
+    levels: Mapping[str, Sequence[Any]],
+    interactions: Sequence[tuple[str, str]],
+) -> Callable[[Mapping[str, Any]], list[float]]:
+    """Gives a configuration's row of the design matrix."""
     # The most common level is the reference, because the other factors were varied at this level.
     reference = {
         factor: max(choices, key=lambda level: sum(run[factor] == level for run in runs))
@@ -192,12 +233,7 @@ def rank_combinations(
         present = [all(run[f] == level for f, level in term.items()) for term in terms + pairs]
         return [1.0, *map(float, present)]
 
-    design = np.array([row(run) for run in runs])  # (runs, 1 + terms)
-    effects, *_ = np.linalg.lstsq(design, np.asarray(response, dtype=float), rcond=None)
-    every = (dict(zip(levels, c, strict=True)) for c in itertools.product(*levels.values()))
-    predicted = [(combination, float(np.dot(row(combination), effects))) for combination in every]
-    # Rounded for the order only: floating-point errors make equal predictions differ a little.
-    return sorted(predicted, key=lambda option: -round(option[1], 9))
+    return row
 
 
 def _levels(sources: Sequence[Sweep]) -> dict[str, list[Any]]:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from fmnist_tuning.analysis.best import highest
+from fmnist_tuning.analysis.contrasts import t_quantile
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import summary
 from fmnist_tuning.analysis.verdicts import Groups, compare, told_apart
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import capital, described, lettered, listed, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.combine import leverages
 from fmnist_tuning.sweeps.settings import IMAGE_SIZE
 from fmnist_tuning.text import markdown
 
@@ -142,27 +144,46 @@ def resolution(it: "Section") -> str:
 def predictions(it: "Section") -> str:
     """How far the measured accuracies are from those that the combination predicted."""
     about, parts = METRICS[ACCURACY], []
-    for arm in it.frames.arms:
-        if arm.predicted is None:
-            continue
-        found = summary(it.frames, arm, ACCURACY)
-        off = about.format_difference(found.mean - arm.predicted)
-        within = (
-            "one seed does not say whether by chance"
-            if math.isnan(found.low)
-            else "within its interval"
-            if found.low <= arm.predicted <= found.high
-            else "outside its interval"
+    predicted = [arm for arm in it.frames.arms if arm.predicted is not None]
+    for arm, half in zip(predicted, _uncertainties(it, predicted), strict=True):
+        off = summary(it.frames, arm, ACCURACY).mean - (arm.predicted or 0.0)
+        chance = (
+            "how far chance reaches is unknown"
+            if math.isnan(half)
+            else f"{'within' if abs(off) <= half else 'outside'} ± {half * 100:.2f}"
         )
-        predicted = about.format(arm.predicted)
-        parts.append(f"{lettered(arm)} came out {off} from the {predicted} predicted ({within})")
+        parts.append(
+            f"{lettered(arm)} came out {about.format_difference(off)} from the "
+            f"{about.format(arm.predicted or 0.0)} predicted ({chance})"
+        )
     if not parts:
         return "Nothing was predicted."
     return (
-        f"{listed(parts)}. A prediction outside the interval speaks for interactions that the "
-        "main effects and dropout × batch norm do not hold. These are the highest of many "
-        "predictions, and the highest are too high on average."
+        f"{listed(parts)}. The ± is the 95 % prediction interval: it holds the luck of these runs "
+        "and of those that predicted. These are the highest of many predictions, and the highest "
+        "are too high on average."
     )
+
+
+def _uncertainties(it: "Section", arms: Sequence[Arm]) -> list[float]:
+    """Half the 95 % interval of each arm's mean minus its prediction; NaN where unknown."""
+    combine = it.frames.sweep.combine
+    known = [it.others[id_] for id_ in combine.sources if id_ in it.others] if combine else []
+    if combine is None or len(known) < len(combine.sources) or not arms:
+        return [math.nan] * len(arms)
+    spread = it.pool.spread(ACCURACY, arms[0].config)
+    seeds = {
+        frames.sweep.id: {arm.label: len(frames.arm(arm.label)) for arm in frames.arms}
+        for frames in known
+    }
+    if not spread.prior:
+        return [math.nan] * len(arms)
+    predicted = leverages([frames.sweep for frames in known], arms, seeds)
+    measured = [1 / max(len(it.frames.arm(arm.label)), 1) for arm in arms]
+    return [
+        t_quantile(spread.freedom) * math.sqrt(spread.paired * (one + other))
+        for one, other in zip(predicted, measured, strict=True)
+    ]
 
 
 def against_others(it: "Section") -> str:
