@@ -54,6 +54,16 @@ def test_the_pool_counts_for_four_degrees_of_freedom():
     assert (unpaired.error, unpaired.freedom) == pytest.approx((math.sqrt(sum(sides)), 7))
 
 
+def test_where_a_difference_may_lie():
+    """The t distribution around it, cut at the margins."""
+    found = contrast(FIRST, SECOND)
+    below, within, above = found.shares(0.002)
+    posterior = stats.t(found.freedom, found.difference, found.error)
+    assert below == pytest.approx(posterior.cdf(-0.002))
+    assert above == pytest.approx(posterior.sf(0.002))
+    assert below + within + above == pytest.approx(1)
+
+
 def test_a_pool_of_few_runs_does_not_count():
     """Below eight degrees of freedom it is as uncertain as the arms themselves."""
     few = Spread(paired=4e-6, freedom=7, within=6e-6, within_freedom=9)

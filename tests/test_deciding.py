@@ -159,6 +159,19 @@ def test_interrupted_between_looks(start_fmnist, fmnist_here, sweep_file):
     assert seeds >= {0, 1, 2}
 
 
+@pytest.mark.slow
+def test_two_commands_decide_at_once(start_fmnist, sweep_file):
+    """They share the trainings, and both come to the same verdicts."""
+    path = sweep_file(TEXT)
+    both = [start_fmnist("run", path, *DECIDE, "--max-seeds=5", "--json") for _ in range(2)]
+    said = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    first, second = (json.loads(out)["sweeps"] for out, _ in said)
+    assert first == second
+    started = [text.count(": started") for _, text in said]
+    assert sum(started) == len(json.loads(said[0][0])["runs"])
+
+
 EXACT = "metric: total_params, margin: 0"
 
 

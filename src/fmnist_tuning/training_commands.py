@@ -162,7 +162,10 @@ class _Training:
             found = states(asked, every, limits.seeds)
             print_states(self.out, found, every, workers)
             further = next_look(asked, found, every)
-            if further == asked or (self.fail_fast and results.failures):
+            # What was run now, not what the store says: another command may have extended it since.
+            ran = {sweep.id: sweep.arm_seeds for sweep in planned.sweeps}
+            grown = {sweep.id: sweep.arm_seeds for sweep in further}
+            if grown == ran or (self.fail_fast and results.failures):
                 return results
             asked = further
 

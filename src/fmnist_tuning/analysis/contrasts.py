@@ -42,6 +42,18 @@ class Contrast:
     freedom: float = math.nan  # its degrees of freedom
     question: Question | None = None  # what it answers, so that it is recognised when asked again
 
+    def shares(self, margin: float) -> tuple[float, float, float]:
+        """How much of what the runs speak for lies below, within and above the margin.
+
+        The posterior of the difference for a flat prior, which is the t distribution of its
+        interval: Gelman et al., Bayesian Data Analysis, chapter 3.
+        """
+        below, above = (
+            float(special.stdtr(self.freedom, (sign * -self.difference - margin) / self.error))
+            for sign in (1, -1)
+        )
+        return below, 1 - below - above, above
+
     def interval(self, level: float) -> tuple[float, float]:
         """The ends of the interval with the confidence 1 - `level`."""
         half = float(special.stdtrit(self.freedom, 1 - level / 2)) * self.error

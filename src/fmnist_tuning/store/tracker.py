@@ -22,6 +22,7 @@ from fmnist_tuning.store.records import EndStatus
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import translated
 from fmnist_tuning.sweeps.finished import FinishedRun
+from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.sweep import Sweep
 
 HALF: Final = "import"
@@ -49,6 +50,9 @@ class Tracker:
         The artefact `sweep.yaml` is for people. Programs read the same from tags, because artefacts
         are lost when the folder of the store moves. Returns the id of the run.
         """
+        run = self._study.sweep_run(sweep.id)
+        if run is not None:  # another command may have extended it since this one was planned
+            sweep = continued(sweep, records.definition_of(sweep.id, run.data.tags).parsed)
         tags = {
             records.KIND: "sweep",
             records.DATA: data_digest,
@@ -56,7 +60,6 @@ class Tracker:
             **records.definition_tags(sweep),
             records.NOTE: f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
-        run = self._study.sweep_run(sweep.id)
         with translated(self._study.uri):
             if run is None:
                 run_id = self._create(sweep.id, tags)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
-from fmnist_tuning.analysis.best import Standing, standings
+from fmnist_tuning.analysis.best import Standing, ranked, standings
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
 from fmnist_tuning.analysis.pool import Pool
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
@@ -135,13 +135,22 @@ class Section:
             return f"{text}, told apart from {listed(worse)}."
         return f"{text}, told apart from no other arm." if len(self.frames.arms) > 1 else f"{text}."
 
+    def by_loss(self) -> str:
+        """The arm with the lowest validation loss, if it is not the one with the best accuracy."""
+        arms = ranked(self.frames, "late_val_loss")
+        if not arms or arms[0] == self.best_arm:
+            return ""
+        loss = METRICS["late_val_loss"]
+        lowest, beside = (self.value_of(arm, loss.name) for arm in (arms[0], self.best_arm))
+        return f"The lowest {loss.label}, has {described(arms[0])}: {lowest}, against {beside}."
+
     def claims(self) -> str:
         """A line for each claim, with its verdict in bold."""
         lines = []
         for claim, verdict in self.judged:
             word = _word(verdict)
             rest = outcome(claim, verdict, self.frames).removeprefix(word)
-            lines.append(f"- {capital(markdown(claim.that))}: **{word}**{rest}.")
+            lines.append(f"- {capital(markdown(claim.that))}: **{word}**{rest}.{_shares(verdict)}")
         return "\n".join(lines) or "The sweep's file makes no claims."
 
     def finding(self) -> str:
@@ -210,6 +219,19 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [headings, ["-" * width for width in widths], *rows]
     padded = ([c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
+def _shares(verdict: Verdict | None) -> str:
+    """Where an undecided difference may lie."""
+    if verdict is None or verdict.word != "inconclusive" or not verdict.contrast.error > 0:
+        return ""
+    below, within, above = (
+        f"{part * 100:.0f} %" for part in verdict.contrast.shares(verdict.margin)
+    )
+    return (
+        f" With a flat prior, {below} of the difference's distribution lies below the margins, "
+        f"{within} within and {above} above."
+    )
 
 
 def _word(verdict: Verdict | None) -> str:
