@@ -123,6 +123,16 @@ def test_forecasts(first):
     assert alone.sees is None
 
 
+def test_a_plan_says_what_its_seeds_can_see(fmnist_here, sweep_file):
+    """Without a study, by the shipped one's spread; with `--decide` what all looks cost at most."""
+    done = fmnist_here("plan", sweep_file(TEXT), "--seeds=3", "--decide", "--max-seeds=12")
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "if repeats differ as in the shipped study: one: clear: 3 seeds see " in said
+    assert "the margin is 0.20 points: " in said
+    assert "with --decide at most 36 trainings" in said
+
+
 @pytest.mark.slow
 def test_a_study_is_decided(fmnist_here, sweep_file):
     """Look after look; the command again trains nothing; results agree with what was said."""

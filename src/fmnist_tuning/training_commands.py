@@ -1,5 +1,6 @@
 """The commands that plan and train: `run` and `plan`."""
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fmnist_tuning import DEFAULT_STUDY, options
-from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.errors import FmnistError, TrackingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -218,8 +219,9 @@ def plan(
     out = terminal.console()
     terminal.print_plan(out, planned, workers)
     every = {}
-    if study and study.finished_runs():
-        every = read_study(study, with_curves=False, partly=True).every
+    with contextlib.suppress(TrackingError):  # none of its sweeps has a finished run
+        if study:
+            every = read_study(study, with_curves=False, partly=True).every
     print_forecasts(out, [*forecasts(planned.sweeps, every)])
     if limits:
         full = [last_look(sweep, limits.seeds) for sweep in planned.sweeps]
