@@ -177,7 +177,7 @@ class RunOutcome:
         f"validation accuracy, last {LATE_EPOCHS} epochs",
         "percent",
         "higher",
-        column=f"last {LATE_EPOCHS} %",
+        column="late acc %",
         place=3,
         default=None,
     )

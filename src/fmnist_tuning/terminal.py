@@ -17,7 +17,7 @@ from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.analysis.best import standings
 from fmnist_tuning.analysis.frames import SweepFrames, summary
 from fmnist_tuning.analysis.verdicts import judge_claims
-from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.metrics import ACCURACY, LATE_EPOCHS, METRICS
 from fmnist_tuning.report.wording import outcome, spread
 from fmnist_tuning.running.events import PlanResults
 from fmnist_tuning.sweeps.cost import parameter_count
@@ -163,8 +163,8 @@ def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFram
     marks = {line[0] for line in lines}
     legend = ["* best mean val accuracy"] if len(lines) > 1 else []
     legend += ["~ cannot be told apart from it"] if "~" in marks else []
-    if legend:
-        out.print(f"  {'; '.join(legend)}", style="dim", soft_wrap=True)
+    legend += [f"late: mean of the last {LATE_EPOCHS} epochs"]
+    out.print(f"  {'; '.join(legend)}", style="dim", soft_wrap=True)
 
 
 def print_study(out: Console, results: "StudyResults") -> None:
