@@ -1,10 +1,16 @@
 """What reaches the screen: on narrow and dumb terminals, in poor encodings, on full disks."""
 
+import fcntl
 import io
 import os
+import pty
+import re
 import shlex
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -192,3 +198,52 @@ def test_help_says_nothing_else(tmp_path):
     )
     assert "Show each sweep" in done.stdout
     assert "loading" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_resized(tmp_path, sweep_file, tiny_data):
+    """The bars take the new width at once; no line of them is longer than the terminal."""
+    path = sweep_file(SWEEP.replace("0.1]", "0.1, 0.2, 0.3]"))
+    parent, child = pty.openpty()
+    resize(child, 100)
+    command = [sys.executable, "-m", "fmnist_tuning", "run", str(path), *TINY_RUN]
+    environment = {**os.environ, "FMNIST_DATA_DIR": str(tiny_data), "TERM": "xterm"}
+    for name in ("COLUMNS", "LINES", "CI"):
+        environment.pop(name, None)
+    with subprocess.Popen(
+        [part.replace("epochs=2", "epochs=99") for part in command],
+        cwd=tmp_path,
+        env=environment,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
+    ) as process:
+        os.close(child)
+        wide = seen(parent, until="/594 epochs")
+        resize(parent, 60)
+        process.send_signal(signal.SIGWINCH)
+        narrow = seen(parent)
+    assert process.returncode == 0
+    assert "/594 epochs" in wide
+    bars = [line for line in narrow.splitlines() if re.search(r"━.*/\d+ epochs", line)]
+    # Those of the moment of the change may still be of the old width.
+    assert len(bars) > 12
+    assert all(len(line.rstrip()) <= 60 for line in bars[6:])
+
+
+def resize(terminal: int, columns: int) -> None:
+    """Give a terminal another width."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+
+def seen(terminal: int, until: str | None = None) -> str:
+    """What a terminal was sent, without its control sequences."""
+    text = ""
+    while until is None or until not in text:
+        try:
+            part = os.read(terminal, 65_536)
+        except OSError:  # the program has ended
+            break
+        text += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", part.decode(errors="replace"))
+    return text.replace("\r", "\n")
