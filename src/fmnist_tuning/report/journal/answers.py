@@ -32,12 +32,13 @@ def overfitting(it: "Section") -> str:
     rest: list[str] = []
     for arm in it.frames.arms:
         group = certain if summary(it.frames, arm, GAP).low > 0 else rest
-        group.append(f"{described(arm)} ({it.value_of(arm, GAP)})")
+        group.append(described(arm))
     sentences = []
     if certain:
+        where = listed(certain) if rest or len(certain) < 3 else "every arm"  # noqa: PLR2004
         sentences.append(
             "Train accuracy lies above validation accuracy, its whole 95 % interval above "
-            f"zero, with {listed(certain)}."
+            f"zero, with {where}."
         )
     if rest:
         why = "is not certain" if it.frames.seeds > 1 else "cannot be judged from one seed"
