@@ -312,6 +312,21 @@ def test_a_run_that_ends_while_another_command_asks(begun, study, asked, nth):
     other.close("interrupted", store_failed=False)
 
 
+def test_a_run_that_another_command_takes_up_is_not_buried(begun, study, asked):
+    """A dead command's run, taken up right after it was listed as dead."""
+    break_off(begun(study, ONE), after_epoch=1)
+    (run,) = runs(study)
+    client(study).update_run(run.info.run_id, status="RUNNING")
+    client(study).set_tag(run.info.run_id, "fmnist.owner", "a" * 32)
+    alive = RunLocks(study.state_folder, local=True)
+    asked(1, lambda: client(study).set_tag(run.info.run_id, "fmnist.owner", alive.owner))
+    other = Ledger(study, "", force=False)
+    assert run.info.run_name not in [*other.bury_the_dead([], [])]
+    assert client(study).get_run(run.info.run_id).info.status == "RUNNING"
+    other.close("interrupted", store_failed=False)
+    alive.close()
+
+
 def test_whose_command_lives(tmp_path):
     """A lock tells, however its holder ended; without a trace of it, a local run is dead."""
     ours, theirs = RunLocks(tmp_path, local=True), RunLocks(tmp_path, local=True)

@@ -57,17 +57,20 @@ class Ledger:
         """
         fingerprints = {row.run.fingerprint for row in rows}
         ids = {sweep.id for sweep in sweeps}
-        dead = []
-        for run in self._study.running():
-            own = run.fingerprint in fingerprints if run.kind == "run" else run.name in ids
-            if not own and not self._locks.alive(run):
-                dead.append(run)
-        # One whose command has ended since it was listed may be finished.
-        still = {run.run_id for run in self._study.running()} if dead else set()
-        for run in dead:
-            if run.run_id in still:
-                self._tracker.end_run(run.run_id, "KILLED", _UNEXPECTED_END)
-                yield run.name
+        buried = []
+        with self._locks.deciding:  # else another command might take one up meanwhile
+            dead = []
+            for run in self._study.running():
+                own = run.fingerprint in fingerprints if run.kind == "run" else run.name in ids
+                if not own and not self._locks.alive(run):
+                    dead.append(run)
+            # One whose command has ended since it was listed may be finished, or another's.
+            still = {(run.run_id, run.owner) for run in self._study.running()} if dead else set()
+            for run in dead:
+                if (run.run_id, run.owner) in still:
+                    self._tracker.end_run(run.run_id, "KILLED", _UNEXPECTED_END)
+                    buried.append(run.name)
+        yield from buried
 
     def begin(self, sweep: Sweep) -> None:
         """Open a sweep's own run."""
