@@ -205,6 +205,18 @@ def test_the_standard_looks_take_over(tmp_path):
     assert continued(three, longer).seeds_of(three.arms[0]) == tuple(range(8))
 
 
+def test_another_experiment_of_the_same_id_starts_anew(tmp_path):
+    """With `--replace`: neither looks nor extended arms are those of other settings."""
+    sweep = sweep_of(TWO.replace("EXPECT", "higher"), tmp_path)
+    before = sweep.changed(
+        seeds=(0, 1, 2), looks=STANDARD_LOOKS, arm_seeds={"dropout_rate=0.1": 12}
+    )
+    other = sweep.changed(fixed={"epochs": 1})
+    assert continued(other, before) == other
+    more = sweep.changed(grid={"dropout_rate": [0.1, 0.3, 0.5]})
+    assert continued(more, before).looks == STANDARD_LOOKS
+
+
 def test_before_the_first_look(tmp_path):
     """The difference is shown, and when it is judged."""
     sweep = sweep_of(TWO.replace("EXPECT", "higher"), tmp_path)

@@ -1,5 +1,7 @@
 """A sweep file whose id the study has already: what is the same sweep, and what is refused."""
 
+import shutil
+
 import pytest
 from conftest import TINY_RUN
 
@@ -13,7 +15,6 @@ CLAIM = (
 @pytest.fixture(scope="session")
 def ran(made_once, call_in, blank_store):
     """A folder in which the sweep has run."""
-    import shutil
 
     def make(folder):
         shutil.copy(blank_store, folder / "mlflow.db")
@@ -55,6 +56,35 @@ def test_what_replaces_nothing(plan, case):
     """More arms and seeds, other texts, claims and figures."""
     done = plan(SAME[case])
     assert done.returncode == 0, done.stderr
+
+
+COMBINED = "sweep: c\ntitle: C\nCOMBINE\nseeds: [7]\nFIXED\n"
+
+
+@pytest.mark.slow
+def test_a_combination(ran, tmp_path, fmnist_here):
+    """Its file again is no replacement, whatever its sources share; another choice is one."""
+    import shutil
+
+    shutil.copy(ran / "mlflow.db", tmp_path / "mlflow.db")
+    own = [option for option in TINY_RUN if option.startswith("--jobs")]
+
+    def run(combine, fixed="", command="run"):
+        text = COMBINED.replace("COMBINE", f"combine: {{{combine}}}").replace("FIXED", fixed)
+        (tmp_path / "c.yaml").write_text(text)
+        return fmnist_here(command, "c.yaml", *own)
+
+    for command in ("run", "run", "plan"):
+        done = run("from: [s], top: 2", command=command)
+        assert done.returncode == 0, done.stderr
+    for combine, fixed, change in (
+        ("from: [s], top: 1", "", "combine.top: 2 → 1"),
+        ("from: [s], top: 2, max_params: 9", "", "combine.max_params: None → 9"),
+        ("from: [s], top: 2", "fixed: {learning_rate: 0.01}", "learning_rate: 0.001 → 0.01"),
+    ):
+        done = run(combine, fixed, command="plan")
+        assert done.returncode == 2
+        assert f"has it with other settings ({change})" in done.stderr
 
 
 OTHER = {

@@ -14,9 +14,12 @@ def continued(sweep: Sweep, before: Sweep | None) -> Sweep:
     Looks are planned once. If a sweep that was judged at one number of seeds gets more, the
     standard looks take over from the first on: judging again and again by one look's rule would
     find differences that are not there. If it gets fewer, that one look stays its plan. One seed
-    judges nothing.
+    judges nothing. An experiment that only has the id of the other starts anew.
     """
     if before is None or before.combine != sweep.combine:
+        return sweep
+    kept = {arm.config for arm in sweep.arms}
+    if kept and any(arm.config not in kept for arm in before.arms):
         return sweep
     looks = before.looks or sweep.looks
     judged = looks[0] if len(looks) == 1 else len(before.seeds)

@@ -30,10 +30,28 @@ def replaced(
     if data_before != data_digest:
         return f"data: {data_before} → {data_digest}"
     if sweep.combine is not None and before.combine is not None:
-        return None if sweep.fixed == before.fixed else f"fixed: {before.fixed} → {sweep.fixed}"
+        return _of_combinations(sweep, before)
     kept = {arm.config for arm in sweep.arms}
     lost = [arm for arm in before.arms if arm.config not in kept]
     return _difference(lost[0], sweep.arms) if lost else None
+
+
+def _of_combinations(sweep: Sweep, before: Sweep) -> str | None:
+    """What differs. The stored one also fixes what its sources have in common."""
+    assert sweep.combine is not None  # noqa: S101  the caller checks both
+    assert before.combine is not None  # noqa: S101
+    old = before.arms[0].config.model_dump(mode="json")
+    pairs = [(key, old[key], value) for key, value in sweep.fixed.items()]
+    one, other = before.combine, sweep.combine
+    pairs += [
+        ("combine.from", list(one.sources), list(other.sources)),
+        ("combine.max_params", one.max_params, other.max_params),
+        ("combine.top", one.top, min(one.top, other.top)),  # more of them replace none
+    ]
+    for key, was, now in pairs:
+        if was != now:
+            return f"{key}: {format_value(was)} → {format_value(now)}"
+    return None
 
 
 def _difference(lost: Arm, arms: Iterable[Arm]) -> str:
