@@ -15,7 +15,7 @@ from conftest import NAMES, TEST_COUNT, TRAIN_COUNT, idx, tiny_images, write_dat
 
 from fmnist_tuning.data import files
 from fmnist_tuning.data.fetch import fetch_images
-from fmnist_tuning.data.files import PUBLISHED, DataFiles, find, verify
+from fmnist_tuning.data.files import PUBLISHED, TORCHVISION_LAYOUT, DataFiles, find, verify
 from fmnist_tuning.errors import DataError, MissingDataError
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -436,10 +436,32 @@ def test_tables_from_kaggle(tmp_path, fmnist_here):
     with pytest.raises(DataError) as caught:
         find(tmp_path)
     assert f"(`fmnist data --csv {tmp_path}/f_test.csv {tmp_path}/f_train.csv`" in str(caught.value)
-    done = fmnist_here("data", "--csv", "f_test.csv", "f_train.csv", "--data-dir", "made")
+    again = ("data", "--csv", "f_test.csv", "f_train.csv", "--data-dir", "made")
+    done = fmnist_here(*again)
     assert done.returncode == 0, done.stderr
     made, written = find(tmp_path / "made"), verify(write_data(tmp_path / "idx"))
     assert made.digest == written.digest
+    assert fmnist_here(*again).returncode == 0  # the same once more
+    table = tmp_path / "f_test.csv"
+    table.write_text(table.read_text().replace(",0,", ",1,", 1))
+    before = {path: path.read_bytes() for path in (tmp_path / "made").rglob("*") if path.is_file()}
+    done = fmnist_here(*again)
+    assert done.returncode == 2
+    assert "has other images already; name another folder with --data-dir" in done.stderr
+    for path, content in before.items():
+        assert path.read_bytes() == content
+
+
+def test_own_images_are_not_replaced_by_the_published_ones(tmp_path, fmnist_here):
+    """`--fetch` leaves a folder with checksums of its own as it is, though a file is damaged."""
+    folder = write_data(tmp_path / "own" / TORCHVISION_LAYOUT)
+    damaged = next(path for path in folder.iterdir() if "images" in path.name)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    done = fmnist_here("data", "--fetch", "--data-dir", "own")
+    assert done.returncode == 2
+    assert "holds your own images" in done.stderr
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("text", ["", "label,a\n1,2\n", "x", "1," * 784 + "999\n", "1;2\n"])

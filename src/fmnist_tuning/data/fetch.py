@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
-from fmnist_tuning.data.files import DEBIAN_FOLDER, PUBLISHED, TORCHVISION_LAYOUT, verify
+from fmnist_tuning.data.files import CHECKSUMS, DEBIAN_FOLDER, PUBLISHED, TORCHVISION_LAYOUT, verify
 from fmnist_tuning.errors import DataError
 
 PACKAGE: Final = "dataset-fashion-mnist"
@@ -36,6 +36,11 @@ def fetch_images(
         DataError: If every attempt failed; has all reasons, and tells what to do by hand.
     """
     folder = folder.absolute()  # apt and dpkg-deb run in another folder
+    if (folder / TORCHVISION_LAYOUT / CHECKSUMS).exists():
+        raise DataError(
+            f"{folder / TORCHVISION_LAYOUT}: holds your own images, as its {CHECKSUMS} says; "
+            "--fetch would replace them: name another folder with --data-dir, or move them away"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:

@@ -2,15 +2,17 @@
 
 import hashlib
 import struct
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmnist_tuning.data.files import CHECKSUMS, CLASS_NAMES, PUBLISHED, TORCHVISION_LAYOUT
+from fmnist_tuning.data.files import CHECKSUMS, CLASS_NAMES, PUBLISHED, TORCHVISION_LAYOUT, verify
 from fmnist_tuning.errors import DataError
-from fmnist_tuning.files import write_whole
+from fmnist_tuning.files import read_whole, write_whole
 from fmnist_tuning.sweeps.settings import IMAGE_SIZE
 
 _COLUMNS = IMAGE_SIZE**2 + 1
@@ -24,21 +26,40 @@ def convert(tables: tuple[Path, Path], folder: Path) -> Path:
     order, so results are not comparable bit by bit with those of the published files.
 
     Raises:
-        DataError: If a table is not like that.
+        DataError: If a table is not like that, or the folder has other images already.
     """
     found = sorted((_read(table) for table in tables), key=len)
     target = folder / TORCHVISION_LAYOUT
-    listing = ""
+    contents = _contents(found)
+    for name, content in contents.items():
+        packed = target / f"{name}.gz"
+        if packed.exists() or ((target / name).exists() and read_whole(target / name) != content):
+            raise DataError(
+                f"{target}: has other images already; name another folder with --data-dir, or move "
+                "them away"
+            )
+    for name, content in contents.items():
+        write_whole(target / name, content)
+    return target
+
+
+def _contents(found: Sequence[NDArray[np.uint8]]) -> dict[str, bytes]:
+    """What each file is to hold, checked as if it were there."""
+    contents, listing = {}, ""
     for name in PUBLISHED:
         rows = found[1 if name.startswith("train") else 0]
         values = rows[:, 1:] if "images" in name else rows[:, 0]
         shape = (len(rows), IMAGE_SIZE, IMAGE_SIZE) if "images" in name else (len(rows),)
         header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
         content = header + np.ascontiguousarray(values).tobytes()
-        write_whole(target / name, content)
+        contents[name] = content
         listing += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
-    write_whole(target / CHECKSUMS, listing.encode())
-    return target
+    contents[CHECKSUMS] = listing.encode()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in contents.items():
+            write_whole(Path(scratch) / name, content)
+        verify(Path(scratch))
+    return contents
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
