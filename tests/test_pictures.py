@@ -178,6 +178,15 @@ def test_a_cut_out_is_seen_by_its_silhouette(tmp_path, paleness):
     assert found[14, 14] == pytest.approx(max(paleness, 100), abs=2)
 
 
+def test_an_alpha_channel_that_hides_nothing(tmp_path):
+    """Many programs add one: the garment is still what differs from the ground."""
+    photo = np.full((90, 90), 250, np.uint8)
+    photo[20:70, 30:60] = 80
+    plain = read_picture(saved(tmp_path, photo, "plain.png"))
+    layers = np.dstack([photo, photo, photo, np.full_like(photo, 255)])
+    assert (read_picture(saved(tmp_path, layers, "alpha.png")) == plain).all()
+
+
 def test_sixteen_bits_that_hold_eight(tmp_path):
     """Values up to 255 are those of a grey level; larger ones are scaled."""
     photo = np.full((90, 90), 250, np.uint16)

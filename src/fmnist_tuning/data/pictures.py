@@ -118,5 +118,5 @@ def _decoded(
         turned = turned.convert("RGBA")
         opaque = np.asarray(turned.getchannel("A")) > _OPAQUE
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
-        return np.asarray(turned.convert("L")), opaque
+        return np.asarray(turned.convert("L")), None if opaque.all() else opaque
     return np.asarray(turned.convert("L")), None
