@@ -11,16 +11,26 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY_RUN
 from rich.console import Console
 
-from fmnist_tuning.metrics import EpochMetrics
+from fmnist_tuning.metrics import ACCURACY, EpochMetrics
 from fmnist_tuning.options import degrade_output
 from fmnist_tuning.progress import RunDisplay
-from fmnist_tuning.running.events import Environment, EpochEnded, Ready, Restarted, Resumed, Started
+from fmnist_tuning.running.events import (
+    Environment,
+    EpochEnded,
+    Ready,
+    Restarted,
+    Resumed,
+    Reused,
+    Started,
+)
 from fmnist_tuning.running.pace import Pace
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -82,10 +92,31 @@ def test_the_time_left(plan):
     assert pace.seconds_left(2) == 0
 
 
+def test_the_time_left_does_not_restart(plan):
+    """What `begin` repeats is not counted twice; a combination's arms replace their estimate."""
+    ahead = SimpleNamespace(trainings=plan.trainings, pending_runs=2)
+    pace, (first, second) = Pace(ahead), (row.run for row in plan.trainings)
+    pace.advance(first, 4, 40.0)
+    pace.begin([first, second])
+    assert pace.seconds_left(1) == pytest.approx(120, abs=0.5)  # four epochs, and eight to come
+    pace.begin([replace(first, fingerprint="chosen")])
+    assert pace.seconds_left(1) == pytest.approx(80, abs=0.5)
+
+
+def test_a_run_that_another_command_has_finished(plan):
+    """It counts as done in the plan's bar; one that was reused from the start does not."""
+    out = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with RunDisplay(out, plan) as display:
+        display.show(ready(plan))
+        run = plan.trainings[0].run
+        other = replace(run, fingerprint="from before")
+        for reused in (other, run, run):
+            display.show(Reused(reused, {ACCURACY: 0.9}))
+        assert display.progress.tasks[0].completed == run.config.epochs
+
+
 def test_the_plans_own_estimate_comes_first(plan):
     """While nothing has been measured."""
-    from dataclasses import replace
-
     rows = tuple(replace(row, seconds=60.0) for row in plan.rows)
     assert Pace(replace(plan, rows=rows)).seconds_left(2) == pytest.approx(60, abs=0.5)
 

@@ -67,6 +67,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             # A terminal that cannot move its cursor gets lines.
             disable=out.quiet or not out.is_terminal or out.is_dumb_terminal,
         )
+        self._awaited: set[str] = set()  # runs of the plan that no command of ours has begun
         self._bars: dict[str, TaskID] = {}  # the plan's, and each run's by its fingerprint
 
     def __enter__(self) -> Self:
@@ -90,6 +91,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             case events.Reused(run, metrics):
                 accuracy = percent(metrics[ACCURACY])
                 self._line(f"{_title(run)}: reused, val accuracy {accuracy}", style="dim")
+                self._count_as_done(run)
             case events.Chosen(sweep):
                 self._line(f"{sweep.id}: chosen by the sweeps that it combines:")
                 for arm in sweep.arms:
@@ -113,6 +115,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         )
         self._workers = event.workers
         self._pace.begin(event.trainings)
+        self._awaited |= {run.fingerprint for run in event.trainings}
         epochs = sum(run.config.epochs for run in event.trainings)
         if _PLAN in self._bars:  # a combination follows
             self.progress.update(self._bars[_PLAN], total=self._done(_PLAN) + epochs)
@@ -121,6 +124,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._show_left()
 
     def _show_started(self, run: PlannedRun) -> None:
+        self._awaited.discard(run.fingerprint)
         name = run.short_name
         self._add_bar(run.fingerprint, escape(name), name, run.config.epochs)
         if self.progress.disable:
@@ -169,6 +173,14 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             accuracy = percent(event.metrics[ACCURACY])
             took = duration(event.metrics["train_seconds"])
             self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
+
+    def _count_as_done(self, run: PlannedRun) -> None:
+        """A run of this plan that another command has finished; others are reused from before."""
+        if run.fingerprint in self._awaited:
+            self._awaited.discard(run.fingerprint)
+            self.progress.advance(self._bars[_PLAN], run.config.epochs)
+            self._pace.end(run)
+            self._show_left()
 
     def _add_bar(self, key: str, title: str, name: str, epochs: int) -> None:
         self._bars[key] = self.progress.add_task(

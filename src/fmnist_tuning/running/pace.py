@@ -14,19 +14,17 @@ class Pace:
     def __init__(self, plan: Plan) -> None:
         known = [row.seconds / work(row.run.config) for row in plan.trainings if row.seconds]
         self._expected = median(known) if known else None  # seconds for a unit of work
-        self._left: dict[str, float] = {}  # work, by fingerprint
-        self._later = 0.0  # of combinations whose arms are not chosen yet
+        self._left = {row.run.fingerprint: float(work(row.run.config)) for row in plan.trainings}
+        each = fmean(self._left.values()) if self._left else 0.0
+        self._later = plan.pending_runs * each  # of combinations whose arms are not chosen yet
         self._measured: list[tuple[float, float]] = []  # work and seconds of each epoch
-        self._pending = plan.pending_runs
-        self.begin(row.run for row in plan.trainings)
 
     def begin(self, runs: Iterable[PlannedRun]) -> None:
-        """Count runs that are trained now; they may be those that had not been chosen before."""
+        """Count runs that are trained now, if they had not been chosen before."""
         new = [run for run in runs if run.fingerprint not in self._left]
-        self._left |= {run.fingerprint: float(work(run.config)) for run in new}
-        each = fmean(self._left.values()) if self._left else 0.0
-        self._later = self._pending * each
-        self._pending = 0
+        if new:
+            self._left |= {run.fingerprint: float(work(run.config)) for run in new}
+            self._later = 0.0
 
     def advance(self, run: PlannedRun, epochs: int, seconds: float | None = None) -> None:
         """Count epochs of a run as done, in so many seconds if they were trained here."""
