@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -350,3 +352,15 @@ def test_export_to_stdout(fmnist, study_of_six, name):
     assert done.returncode == 0, done.stderr
     assert len(gzip.decompress(done.stdout).splitlines()) == 33
     assert done.stderr.endswith(b"26 runs and 6 sweeps\n")
+
+
+def test_import_from_a_pipe(fmnist_here, original, tmp_path):
+    """As `export -` writes it, packed or plain; a named pipe cannot go back either."""
+    os.mkfifo(tmp_path / "pipe")
+    packed = original.read_bytes()
+    for number, content in enumerate((packed, gzip.decompress(packed))):
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[content])
+        writer.start()
+        done = fmnist_here("import", "pipe", "--study", f"piped{number}")
+        writer.join()
+        assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from test_layers import PACKAGE
 
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.files import write_whole
+from fmnist_tuning.report.journal.document import read_text
 from fmnist_tuning.text import printable
 
 FORBIDDEN = {
@@ -207,3 +208,9 @@ def test_a_store_that_is_read_only(fmnist, sweep_file, read_only):
         assert done.stderr.startswith("plan    ")
         assert "\nerror: the tracking store " in done.stderr
         assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_pipe_is_not_read_for_what_is_there(tmp_path):
+    """A journal written into one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    assert read_text(tmp_path / "pipe") is None

@@ -8,10 +8,11 @@ import contextlib
 import gzip
 import io
 import json
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final, Literal, TypeVar
+from typing import IO, Any, Final, Literal, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -74,6 +75,8 @@ def _line_of(line: Frozen) -> bytes:
 def read_file(path: Path) -> list[Entry]:
     """Read and check every entry of a file; raises `ExchangeError` if it is not as exported."""
     try:
+        if str(path) == "-":
+            return unpack_study(sys.stdin.buffer, "stdin")
         with path.open("rb") as file:
             return unpack_study(file, str(path))
     except OSError as error:
@@ -95,12 +98,11 @@ class _FormatError(Exception):
 def _lines(packed: IO[bytes]) -> Iterator[bytes]:
     """Unpacked lines, one at a time: the whole may be too large for the memory."""
     left = MAX_FILE_BYTES
-    start = packed.read(1)
-    packed.seek(0)
+    peekable = io.BufferedReader(cast("io.RawIOBase", packed))  # a pipe cannot go back
     # Browsers unpack what they download, and may keep its name.
-    plain = contextlib.nullcontext(packed) if start == b"{" else None
+    plain = contextlib.nullcontext(peekable) if peekable.peek(1)[:1] == b"{" else None
     try:
-        with plain or gzip.GzipFile(fileobj=packed, mode="rb") as file:
+        with plain or gzip.GzipFile(fileobj=peekable, mode="rb") as file:
             while line := file.readline(MAX_LINE + 1):
                 left -= len(line)
                 if len(line) > MAX_LINE:

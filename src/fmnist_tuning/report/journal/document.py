@@ -37,6 +37,8 @@ def read_text(path: Path) -> str | None:
     Raises:
         JournalError: When it cannot be read as text.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return None  # a pipe or a device has no present text, and reading it might wait for ever
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
