@@ -52,9 +52,10 @@ def _cost(state: ClaimState, seeds: int, every: Mapping[str, SweepFrames], worke
     return text if seconds is None else f"{text}, {duration(seconds / workers)}"
 
 
-def print_over_budget(out: Console, trainings: int, seconds: float) -> None:
+def print_over_budget(out: Console, trainings: int, seconds: float | None) -> None:
     """Say that the next look is not started."""
-    what = f"{counted(trainings, 'training')} in about {duration(seconds)}"
+    about = "an unknown time" if seconds is None else f"about {duration(seconds)}"
+    what = f"{counted(trainings, 'training')} in {about}"
     facts(out, {"budget": f"the next look takes {what}, which is more than is left: not started"})
 
 

@@ -148,9 +148,10 @@ class _Training:
         began, results = time.monotonic(), None
         while True:
             planned = self.plan(asked)
-            seconds = planned.seconds(workers) or 0.0
-            if planned.trainings and seconds > limits.seconds - (time.monotonic() - began):
-                print_over_budget(self.out, len(planned.trainings), seconds)
+            seconds, left = planned.seconds(workers), limits.seconds - (time.monotonic() - began)
+            trainings = len(planned.trainings) + planned.pending_runs
+            if trainings and (seconds or 0.0) > left:
+                print_over_budget(self.out, trainings, seconds)
                 if results is None:
                     raise FmnistError("--budget: it is too short for the first look")
                 return results
