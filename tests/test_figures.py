@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,6 +202,15 @@ def test_a_ranking_shows_what_its_claims_compare_with():
     figure = draw_figure(frames_of(sixth), {first.id: frames_of(first)})
     assert "dropout rate 0.5 (exp1_dropout)" in labels(figure)
     assert "Squares: arms of other sweeps" in texts(figure)
+
+
+def test_one_epoch_is_one_tick():
+    """A short look at a sweep has whole epochs too."""
+    frames = frames_of(SHIPPED[0])
+    short = replace(frames, curves=frames.curves[frames.curves["epoch"] == 1])
+    for panel in draw_curves(short).axes:
+        low, high = panel.get_xlim()
+        assert [tick for tick in panel.get_xticks() if low <= tick <= high] == [1]
 
 
 def test_validation_has_panels_of_its_own():

@@ -106,7 +106,7 @@ def draw_curves(frames: SweepFrames) -> Figure:
             own = frames.curves[frames.curves["arm"] == arm.label]
             _draw_arm(panel, _by_epoch(own, metric.name) * metric.on_axis(1), look)
         panel.set_ylabel(metric.axis_label)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for panel in axes[-1]:
         panel.set_xlabel("epoch")
     handles = [
