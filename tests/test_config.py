@@ -233,6 +233,21 @@ def test_a_margin_that_cannot_be_meant(tmp_path, metric):
     assert load_sweeps([path])
 
 
+@pytest.mark.parametrize("versus", ["{epochs: 1}", "{epochs: 1, use_batch_norm: true}", "{}"])
+def test_a_claim_about_arms_and_themselves(tmp_path, versus):
+    """Copied and not changed: no seeds could decide it."""
+    arms = (
+        "{epochs: [1], use_batch_norm: [true]}" if versus != "{epochs: 1}" else "{epochs: [1, 2]}"
+    )
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        f"sweep: s\ntitle: S\ngrid: {arms}\nclaims: [{{that: x, arm: {{epochs: 1}}, "
+        f"versus: {versus}, expect: higher, margin: 0.002}}]\n"
+    )
+    with pytest.raises(ConfigError, match=r"claims\[0\]\.versus: these are the arms of `arm`"):
+        load_sweeps([path])
+
+
 def test_a_folder_as_editors_leave_it(tmp_path):
     """Hidden files are no sweeps; the suffix may be in capitals."""
     good = "sweep: {}\ntitle: S\ngrid: {{epochs: [1, 2]}}\n"

@@ -251,6 +251,8 @@ class Sweep(Frozen):
         return list(dict.fromkeys(problems))
 
     def _problems_of_claims(self) -> list[Problem]:
+        if self.pending:
+            return []
         return [
             Problem(
                 ("claims", index, side),
@@ -259,9 +261,14 @@ class Sweep(Frozen):
             )
             for index, claim in enumerate(self.claims)
             for side, selector in (("arm", claim.arm), ("versus", claim.versus))
-            if not self.pending
-            and not (side == "versus" and claim.versus_sweep)
+            if not (side == "versus" and claim.versus_sweep)
             and not any(arm.matches(selector) for arm in self.arms)
+        ] + [
+            Problem(("claims", index, "versus"), "these are the arms of `arm`; name others")
+            for index, claim in enumerate(self.claims)
+            if not claim.versus_sweep
+            and any(arm.matches(claim.arm) for arm in self.arms)
+            and all(arm.matches(claim.arm) == arm.matches(claim.versus) for arm in self.arms)
         ]
 
     def problems_of_figure(self, kinds: Mapping[str, tuple[str, ...]] | None) -> list[Problem]:
