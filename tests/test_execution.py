@@ -238,7 +238,7 @@ def test_an_interrupted_command(start_fmnist, sweep_file, migrated, interruption
         if "epoch 2/" in line:
             break
     os.killpg(process.pid, interruption)
-    _, rest = process.communicate(timeout=60)  # all epochs would take longer
+    _, rest = process.communicate(timeout=30)
     assert process.returncode == 130
     assert rest.splitlines()[-1] == "interrupted; run the same command again to continue"
     assert "Traceback" not in rest

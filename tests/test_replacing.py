@@ -27,8 +27,6 @@ def ran(made_once, call_in, blank_store):
 @pytest.fixture
 def plan(ran, tmp_path, fmnist_here):
     """Plans a file in a copy of that study."""
-    import shutil
-
     shutil.copy(ran / "mlflow.db", tmp_path / "mlflow.db")
 
     def run(text, *options, command="plan"):
@@ -64,8 +62,6 @@ COMBINED = "sweep: c\ntitle: C\nCOMBINE\nseeds: [7]\nFIXED\n"
 @pytest.mark.slow
 def test_a_combination(ran, tmp_path, fmnist_here):
     """Its file again is no replacement, whatever its sources share; another choice is one."""
-    import shutil
-
     shutil.copy(ran / "mlflow.db", tmp_path / "mlflow.db")
     own = [option for option in TINY_RUN if option.startswith("--jobs")]
 
