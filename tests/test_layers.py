@@ -16,6 +16,7 @@ LAYERS = {
     "metrics": 0,
     "text": 0,
     "files": 1,
+    "interruption": 1,
     "options": 1,
     "sweeps": 2,
     "analysis": 3,

@@ -7,16 +7,16 @@ import functools
 import gc
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated, ParamSpec
 
 import typer
 
 from fmnist_tuning import options
 from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDataError
+from fmnist_tuning.interruption import handle_signals
 from fmnist_tuning.options import degrade_output, say
 from fmnist_tuning.study_commands import (
     champion,
@@ -123,9 +123,7 @@ app.command("import")(_announced(import_))
 def main() -> None:
     """The console script: one line and an exit code for whatever a user can act on."""
     atexit.register(_leave_at_once)
-    for interrupting in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(interrupting) is not signal.SIG_IGN:  # as `nohup` sets it
-            signal.signal(interrupting, _interrupt)
+    handle_signals()
     degrade_output(sys.stdout, sys.stderr)
     try:
         _call()
@@ -166,8 +164,3 @@ def _leave_at_once() -> None:
     """
     if "torch" not in sys.modules:
         gc.freeze()
-
-
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # the second time ends it at once; workers follow
-    raise Interrupted

@@ -5,6 +5,7 @@ from typing import Final
 
 from fmnist_tuning.data.files import DataFiles
 from fmnist_tuning.errors import ConfigError, TrackingError
+from fmnist_tuning.interruption import check, shielded
 from fmnist_tuning.running import events
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.pool import WorkerPool
@@ -145,6 +146,10 @@ class _Engine:
 
     def close(self, *, store_failed: bool) -> None:
         """End the workers, and mark their runs KILLED if the store still answers."""
+        with shielded():
+            self._close(store_failed=store_failed)
+
+    def _close(self, *, store_failed: bool) -> None:
         self._pool.close()
         reason = "stopped by --fail-fast" if self._stopped else "interrupted"
         self._ledger.close(reason, store_failed=store_failed)
@@ -195,6 +200,7 @@ class _Engine:
                     self._stopped = True
                     return
             self._ledger.beat()
+            check()
 
     def _hand_out(
         self,

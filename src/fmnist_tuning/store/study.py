@@ -185,9 +185,8 @@ class Study:
     def history(self, run_ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
         """Like `curves`, but with the runs of each metric, and `logged` in ms since 1970."""
         rows: list[HistoryRow] = []
-        with translated(self.uri):
-            for metric, having in run_ids.items():
-                rows += self._histories(having, metric)
+        for metric, having in run_ids.items():
+            rows += self._histories(having, metric)
         frame = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value", "logged"])
         frame = frame.sort_values(["logged"], kind="stable")
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
@@ -251,9 +250,12 @@ class Study:
         if bulk is not None:
             starts = range(0, len(run_ids), _HISTORY_RUNS)
             chunks = [run_ids[start : start + _HISTORY_RUNS] for start in starts]
-            found = [(m.run_id, m) for ids in chunks for m in bulk(ids, metric, _HISTORY_VALUES)]
+            found = []
+            for ids in chunks:
+                with translated(self.uri):
+                    found += [(m.run_id, m) for m in bulk(ids, metric, _HISTORY_VALUES)]
         else:
-            with ThreadPoolExecutor(_READERS) as pool:
+            with translated(self.uri), ThreadPoolExecutor(_READERS) as pool:
                 answers = pool.map(lambda id_: self.client.get_metric_history(id_, metric), run_ids)
                 found = [(id_, m) for id_, ms in zip(run_ids, answers, strict=True) for m in ms]
         return [(run_id, m.step, metric, m.value, m.timestamp) for run_id, m in found]

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Final
@@ -47,6 +47,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
+from fmnist_tuning.interruption import shielded  # noqa: E402
 from fmnist_tuning.store import sqlite  # noqa: E402
 from fmnist_tuning.text import user_path  # noqa: E402
 
@@ -244,9 +245,14 @@ def check_reachable(uri: str) -> None:
 
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Turn an error of MLflow into a `TrackingError`: one line that names the store."""
+    """Turn an error of MLflow into a `TrackingError`: one line that names the store.
+
+    A call to a server can be interrupted, because it may wait for minutes; one to a database not.
+    """
+    server = uri.startswith(("http://", "https://"))
     try:
-        yield
+        with nullcontext() if server else shielded():
+            yield
     except _FAILURES as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
         raise TrackingError(
