@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_RUN
+from mlflow import MlflowClient
 
 from fmnist_tuning.errors import FmnistError, TrackingError
 from fmnist_tuning.store import uris
@@ -92,26 +93,129 @@ def test_a_migration_that_fails_leaves_the_old_store(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
-def test_what_a_killed_mlflow_left_half_made(tmp_path, blank_store):
-    """It holds nothing, and is kept aside."""
-    shutil.copy(blank_store, "mlflow.db")
-    with closing(sqlite3.connect("mlflow.db")) as database:
+def set_back(place: Path) -> None:
+    """Let MLflow believe that tables which are there have to be made yet."""
+    with closing(sqlite3.connect(place)) as database:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
         database.commit()
+
+
+def test_what_a_killed_mlflow_left_half_made(tmp_path, blank_store):
+    """It holds nothing, and is kept aside, each time."""
+    from fmnist_tuning.store import sqlite
+
+    for _ in range(2):
+        shutil.copy(blank_store, "mlflow.db")
+        set_back(tmp_path / "mlflow.db")
+        sqlite.prepare(tmp_path / "mlflow.db", timeout=5)
     assert Study.open("s").experiment_id
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.unfinished"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "mlflow.db",
+        "mlflow.db.unfinished",
+        "mlflow.db.unfinished-2",
+    ]
 
 
 def test_a_damaged_store_that_holds_runs_is_not_touched(tmp_path):
     """MLflow's error is told; a person decides."""
     old_store(tmp_path / "mlflow.db")
-    with closing(sqlite3.connect("mlflow.db")) as database:
-        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
-        database.commit()
+    set_back(tmp_path / "mlflow.db")
     before = (tmp_path / "mlflow.db").read_bytes()
     with pytest.raises(TrackingError, match=r"the tracking store .* failed"):
         Study.existing()
     assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda client: client.create_experiment("mine"),
+        lambda client: client.set_experiment_tag("0", "mlflow.note.content", "mine"),
+        lambda client: client.create_registered_model("mine"),
+    ],
+)
+def test_a_damaged_store_without_runs_is_not_touched(tmp_path, blank_store, written):
+    """An experiment, a note, a model: a person has used it."""
+    shutil.copy(blank_store, "mlflow.db")
+    written(MlflowClient(f"sqlite:///{tmp_path}/mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"))
+    set_back(tmp_path / "mlflow.db")
+    with pytest.raises(TrackingError, match=r"the tracking store .* failed"):
+        Study.open("s")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_what_others_write_during_a_migration(tmp_path, monkeypatch, mode):
+    """It is refused to them, not lost."""
+    from fmnist_tuning.store import sqlite
+
+    place = tmp_path / "mlflow.db"
+    old_store(place)
+    with closing(sqlite3.connect(place)) as database:
+        database.execute(f"PRAGMA journal_mode = {mode}")
+    refused, migrate = [], sqlite._open  # noqa: SLF001
+
+    def write_meanwhile(copy: Path) -> None:
+        migrate(copy)
+        with closing(sqlite3.connect(place, timeout=0)) as other:
+            try:
+                other.execute("UPDATE experiments SET name = 'renamed' WHERE experiment_id = 1")
+                other.commit()
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+
+    monkeypatch.setattr(sqlite, "_open", write_meanwhile)
+    Study.existing()
+    assert refused == ["database is locked"]
+    assert rows(place, "PRAGMA journal_mode") == [(mode.lower(),)]
+    assert rows(place, "SELECT count(*) FROM runs") == [(7,)]
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_migration_while_another_writes(tmp_path, mode):
+    """It waits as long as its address says, changes nothing, and says what to do."""
+    place = tmp_path / "mlflow.db"
+    old_store(place)
+    with closing(sqlite3.connect(place)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TrackingError, match="another program has it open"):
+            Study.open("s", "sqlite:///mlflow.db?timeout=1")
+        other.execute("UPDATE experiments SET name = 'renamed' WHERE experiment_id = 1")
+        other.commit()
+    assert Study.existing("renamed").experiment_id == "1"
+
+
+def test_two_commands_migrate_at_once(tmp_path, monkeypatch):
+    """The second one waits, and finds it done."""
+    from fmnist_tuning.store import sqlite
+
+    place = tmp_path / "mlflow.db"
+    old_store(place)
+    migrate, second = sqlite._open, []  # noqa: SLF001
+
+    def slowly(copy: Path) -> None:
+        if not second:
+            second.append(subprocess.Popen([sys.executable, "-m", "fmnist_tuning", "results"]))
+            time.sleep(3)
+        migrate(copy)
+
+    monkeypatch.setattr(sqlite, "_open", slowly)
+    Study.existing()
+    assert second[0].wait() == 0
+    assert rows(place, "SELECT count(*) FROM runs") == [(7,)]
+
+
+def test_leftovers_of_killed_migrations(tmp_path, blank_store):
+    """They go with the next command, also if nothing is left to migrate."""
+    shutil.copy(blank_store, "mlflow.db")
+    old, new = tmp_path / ".mlflow.db.new-old", tmp_path / ".mlflow.db.new-young"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    Study.open("s")
+    assert not old.exists()
+    assert new.exists()  # another command may be at work in it
 
 
 @pytest.mark.slow

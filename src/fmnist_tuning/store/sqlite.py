@@ -1,18 +1,19 @@
 """A local database gets MLflow's tables completely or not at all.
 
 MLflow makes and migrates a database in place, step by step. If it is killed meanwhile, it can never
-open the database again. So we let it work on a new file, which takes its place when it is complete,
-or on a copy, which SQLite writes back in one transaction: the file keeps its owner and its readers.
+open the database again. So we let it work on a copy, which SQLite writes back in one transaction:
+the file keeps its owner and its readers. Nobody else can write to the database meanwhile.
 """
 
 import contextlib
-import os
+import itertools
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +22,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils
 from sqlalchemy.exc import SQLAlchemyError
 
-_TRIES: Final = 5
 _ABANDONED_SECONDS: Final = 600
-_CONTENT: Final = ("runs", "registered_models")
+_FILLED_AT_FIRST: Final = {"alembic_version", "workspaces"}
+"""The tables that MLflow fills as it makes them; `experiments` then has the one named Default."""
 
 
 def prepare(place: Path, timeout: float) -> None:
@@ -35,83 +36,94 @@ def prepare(place: Path, timeout: float) -> None:
     """
     place = place.resolve()
     newest = utils._get_latest_schema_revision()  # noqa: SLF001  MLflow has no public name for it
-    for _ in range(_TRIES):
-        before = _state(place)
-        if before is not None and _revision(place, timeout) == newest:
-            return
-        _remove_abandoned(place)
-        with _folder_beside(place) as folder:
-            new = folder / place.name
-            half_made = _copy(place, new, timeout) if before is not None else False
-            try:
-                _open(new)
-            except (MlflowException, SQLAlchemyError, sqlite3.Error):
-                if not half_made:
-                    raise
-                place.replace(place.with_name(f"{place.name}.unfinished"))
-                continue
-            # Another command may have made, migrated or written it at the same time.
-            if _state(place) != before:
-                continue
-            if before is not None:
-                _back_up(new, place, timeout)
+    _remove_abandoned(place)
+    while True:
+        with _folder_errors_as_sqlite():
+            if not place.exists():
+                place.touch()
+            opened = place.stat().st_ino
+        with closing(sqlite3.connect(place, timeout=timeout, isolation_level=None)) as database:
+            if _revision(database) == newest:
                 return
-            if _put(new, place):
+            _lock(database)
+            if place.stat().st_ino != opened:  # another command has moved it aside meanwhile
+                continue
+            if _revision(database) == newest or _migrated(database, place):
                 return
-    raise sqlite3.OperationalError(f"{place} changes all the time, and cannot be migrated")
+            place.rename(_free_name(place))
+
+
+def _lock(database: sqlite3.Connection) -> None:
+    """Let nobody else read or write until the connection is closed."""
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("COMMIT")  # in this mode the lock stays
+    except sqlite3.OperationalError as error:
+        raise sqlite3.OperationalError(
+            f"{error}: MLflow {version('mlflow')} has to change its tables, and another program "
+            "has it open; end that one (`mlflow ui`?), then repeat the command"
+        ) from error
+
+
+def _migrated(database: sqlite3.Connection, place: Path) -> bool:
+    """Let MLflow migrate a locked database; False if it is one that a killed MLflow left."""
+    with _folder_beside(place) as folder:
+        path = folder / place.name
+        with closing(sqlite3.connect(path)) as copy:
+            database.backup(copy)
+            half_made = _holds_nothing(copy)
+        try:
+            _open(path)
+        except (MlflowException, SQLAlchemyError, sqlite3.Error):
+            if half_made:
+                return False
+            raise
+        with closing(sqlite3.connect(path)) as copy:
+            copy.backup(database)
+    return True
 
 
 @contextlib.contextmanager
 def _folder_beside(place: Path) -> Iterator[Path]:
-    try:
+    with _folder_errors_as_sqlite():
         folder = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(place)))
-    except OSError as error:
-        raise sqlite3.OperationalError(f"its folder cannot be written: {error.strerror}") from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _state(place: Path) -> tuple[int, int, int] | None:
-    """What changes if a file is written; None if there is no file."""
+@contextlib.contextmanager
+def _folder_errors_as_sqlite() -> Iterator[None]:
     try:
-        found = place.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        yield
+    except OSError as error:
+        raise sqlite3.OperationalError(f"its folder cannot be written: {error.strerror}") from error
 
 
-def _revision(place: Path, timeout: float) -> str | None:
+def _revision(database: sqlite3.Connection) -> str | None:
     """The version of the tables in a database; None if it has none."""
-    with closing(sqlite3.connect(place, timeout=timeout)) as database:
-        if not _has(database, "alembic_version"):
-            return None
-        found = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    if "alembic_version" not in _tables(database):
+        return None
+    found = database.execute("SELECT version_num FROM alembic_version").fetchone()
     return None if found is None else str(found[0])
 
 
-def _copy(place: Path, new: Path, timeout: float) -> bool:
-    """Copy a database; return whether it is one of MLflow's without any content."""
-    _back_up(place, new, timeout)
-    with closing(sqlite3.connect(new)) as copy:
-        tables = [table for table in _CONTENT if _has(copy, table)]
-        empty = not any(copy.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in tables)  # noqa: S608  our own names
-        ours = _has(copy, "experiments")
-    return empty and ours
+def _holds_nothing(database: sqlite3.Connection) -> bool:
+    """Whether a database has MLflow's tables, and in them only what MLflow writes at first."""
+    tables = _tables(database)
+    if "experiments" not in tables:
+        return False
+    own = "SELECT 1 FROM experiments WHERE name != 'Default' LIMIT 1"
+    rest = tables - _FILLED_AT_FIRST - {"experiments"}
+    filled = (f'SELECT 1 FROM "{name}" LIMIT 1' for name in rest)  # noqa: S608  names of tables
+    return not any(database.execute(query).fetchone() for query in (own, *filled))
 
 
-def _back_up(source: Path, target: Path, timeout: float) -> None:
-    with (
-        closing(sqlite3.connect(source, timeout=timeout)) as read,
-        closing(sqlite3.connect(target, timeout=timeout)) as written,
-    ):
-        read.backup(written)
-
-
-def _has(database: sqlite3.Connection, table: str) -> bool:
-    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-    return database.execute(query, (table,)).fetchone() is not None
+def _tables(database: sqlite3.Connection) -> set[str]:
+    query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    return {name for (name,) in database.execute(query)}
 
 
 def _open(path: Path) -> None:
@@ -121,15 +133,11 @@ def _open(path: Path) -> None:
     client._tracking_client.store.engine.dispose()  # noqa: SLF001  it would keep the file open
 
 
-def _put(new: Path, place: Path) -> bool:
-    """Move a new database into its place; False if another command has made one there."""
-    try:
-        os.link(new, place)  # unlike a move, this replaces nothing
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links
-        new.replace(place)
-    return True
+def _free_name(place: Path) -> Path:
+    """A name beside a database that nothing has yet."""
+    first = place.with_name(f"{place.name}.unfinished")
+    further = (place.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([first], further) if not path.exists())
 
 
 def _prefix(place: Path) -> str:
