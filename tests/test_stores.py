@@ -387,6 +387,52 @@ def test_a_copied_project_uses_its_own_artefacts(tmp_path, monkeypatch):
     assert elsewhere.get_experiment_by_name("s").artifact_location.endswith("/one/mlruns/s")
 
 
+def two_studies(place: Path) -> MlflowClient:
+    """A database with artefacts of two studies in its `mlruns`, as another project had it."""
+    client = MlflowClient(f"sqlite:///{place}/mlflow.db")
+    for name in ("s", "t"):
+        location = (place / "mlruns" / name).as_uri()
+        run = client.create_run(client.create_experiment(name, location))
+        client.log_text(run.info.run_id, "here", "note.txt")
+    return client
+
+
+def artifact_places(project: Path) -> set[str]:
+    """Which project each run's artefacts are in."""
+    found = rows(project / "mlflow.db", "SELECT artifact_uri FROM runs")
+    return {uri.split("/mlruns/")[0].rpartition("/")[2] + uri.split("/")[-3] for (uri,) in found}
+
+
+def test_what_is_not_here_stays_where_it_is(tmp_path, blank_store):
+    """A database that was copied with one study's artefacts finds the other's in the original."""
+    original, copy = tmp_path / "one", tmp_path / "two"
+    original.mkdir()
+    shutil.copy(blank_store, original / "mlflow.db")
+    two_studies(original)
+    (copy / "mlruns").mkdir(parents=True)
+    shutil.copy(original / "mlflow.db", copy)
+    shutil.copytree(original / "mlruns/s", copy / "mlruns/s")
+    Study.open("t", f"sqlite:///{copy}/mlflow.db")
+    assert artifact_places(copy) == {"ones", "onet"}
+    Study.open("s", f"sqlite:///{copy}/mlflow.db")
+    assert artifact_places(copy) == {"twos", "onet"}
+
+
+def test_a_disk_that_is_absent_for_a_moment(tmp_path, blank_store):
+    """Reading changes no path; writing makes no folders of a project that has left."""
+    original, copy = tmp_path / "one", tmp_path / "two"
+    original.mkdir()
+    shutil.copy(blank_store, original / "mlflow.db")
+    two_studies(original)
+    copy.mkdir()
+    shutil.copy(original / "mlflow.db", copy)
+    original.rename(tmp_path / "away")
+    Study.existing("s", f"sqlite:///{copy}/mlflow.db")
+    assert artifact_places(copy) == {"ones", "onet"}
+    Study.open("s", f"sqlite:///{copy}/mlflow.db")
+    assert artifact_places(copy) == {"twos", "onet"}
+
+
 def test_one_database_by_two_paths(tmp_path, blank_store):
     """Locks and checkpoints are the same, so a live run is not taken over."""
     (tmp_path / "real").mkdir()

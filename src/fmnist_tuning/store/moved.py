@@ -7,27 +7,25 @@ from urllib.parse import unquote, urlsplit
 from mlflow import MlflowClient
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
-from sqlalchemy import func
 
 _ARTIFACTS: Final = "mlruns"
 
 
-def follow(client: MlflowClient, location: str, database: Path) -> bool:
-    """Let the artefacts of a database be those beside it; return whether they were elsewhere.
+def follow(client: MlflowClient, location: str, database: Path, *, writing: bool) -> None:
+    """Let the artefacts of an experiment be those beside the database.
 
-    `location` is where an experiment's artefacts should be. If it is another project's folder
-    `mlruns/NAME`, and the database's own folder has that too, every path of the database that
-    begins with the other project's `mlruns` is changed. If the other project is gone, this is done
-    too. Artefacts that are kept anywhere else stay there.
+    `location` is where they should be. If that is another project's folder `mlruns/NAME`, and the
+    database's own folder has it too, the paths in the database that lead into the other `mlruns`
+    are changed, as far as the files are here. If the other project is gone and this command
+    writes, the experiment's own paths are changed in any case, or new files would make the other
+    project's folders again. Artefacts that are kept anywhere else stay there.
     """
     old = _path(location)
     if old is None or old.parent.name != _ARTIFACTS or old.parent.parent == database.parent:
-        return False
+        return
     new = database.parent / _ARTIFACTS / old.name
-    if old.exists() and not new.exists():
-        return False
-    _rewrite(client, old.parent, new.parent)
-    return True
+    if new.exists() or (writing and not old.parent.exists()):
+        _rewrite(client, old, new)
 
 
 def _path(location: str) -> Path | None:
@@ -44,9 +42,13 @@ def _rewrite(client: MlflowClient, old: Path, new: Path) -> None:
     store = client._tracking_client.store  # noqa: SLF001  MLflow's client cannot change a path
     with store.ManagedSessionMaker() as session:
         for column in columns:
-            for before, after in ((old.as_uri(), new.as_uri()), (str(old), str(new))):
-                moved = after + func.substr(column, len(before) + 1)
-                rows = session.query(column.class_).filter(
-                    column.startswith(f"{before}/", autoescape=True)
-                )
-                rows.update({column: moved}, synchronize_session=False)
+            places = {place for (place,) in session.query(column).distinct() if place}
+            for before in places:
+                path = _path(before)
+                if path is None or not path.is_relative_to(old.parent):
+                    continue
+                moved = new.parent / path.relative_to(old.parent)
+                if moved.exists() or path.is_relative_to(old):
+                    after = moved.as_uri() if before.startswith("file:") else str(moved)
+                    rows = session.query(column.class_).filter(column == before)
+                    rows.update({column: after}, synchronize_session=False)

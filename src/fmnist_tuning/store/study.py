@@ -75,7 +75,7 @@ class Study:
                         raise
                 experiment = client.get_experiment_by_name(name)
         _check_active(experiment, uri)
-        _follow(client, experiment, uri)
+        _follow(client, experiment, uri, writing=True)
         if VIEW not in experiment.tags:  # made by an older version
             with translated(uri):
                 client.set_experiment_tag(experiment.experiment_id, VIEW, view(_TRAININGS))
@@ -94,7 +94,7 @@ class Study:
         if experiment is None:
             return None
         _check_active(experiment, uri)
-        _follow(client, experiment, uri)
+        _follow(client, experiment, uri, writing=False)
         return cls(client, uri, name, experiment.experiment_id)
 
     @classmethod
@@ -271,11 +271,11 @@ def _check_active(experiment: Any, uri: str) -> None:
         )
 
 
-def _follow(client: MlflowClient, experiment: Any, uri: str) -> None:
+def _follow(client: MlflowClient, experiment: Any, uri: str, *, writing: bool) -> None:
     place = uris.local_path(uri)
     if place is not None and not uris.is_file_store(uri):
         with translated(uri):
-            follow(client, experiment.artifact_location, place)
+            follow(client, experiment.artifact_location, place, writing=writing)
 
 
 def _with(fingerprint: str) -> str:
