@@ -85,6 +85,26 @@ LIMITS = {
         "0::/a/b",
         2,
     ),
+    "memory that holds files": (
+        {
+            "sys/fs/cgroup/a/memory.max": str(4 * GIB),
+            "sys/fs/cgroup/a/memory.current": str(4 * GIB),
+            "sys/fs/cgroup/a/memory.stat": f"anon {GIB}\nfile {3 * GIB}\ninactive_file {3 * GIB}",
+        },
+        "0::/a",
+        3,
+    ),
+    "memory of version 1 that holds files": (
+        {
+            "sys/fs/cgroup/memory/d/memory.limit_in_bytes": str(5 * GIB),
+            "sys/fs/cgroup/memory/d/memory.usage_in_bytes": str(4 * GIB),
+            "sys/fs/cgroup/memory/d/memory.stat": (
+                f"inactive_file {GIB}\ntotal_inactive_file {2 * GIB}"
+            ),
+        },
+        "9:memory:/d",
+        3,
+    ),
     "memory of version 1": (
         {
             "sys/fs/cgroup/memory/d/memory.limit_in_bytes": str(5 * GIB),

@@ -47,8 +47,16 @@ def _memory(root: Path) -> int | None:
             limit = _text(group / "memory.limit_in_bytes")
             used = _text(group / "memory.usage_in_bytes")
         if limit.isdecimal() and used.isdecimal() and int(limit) < _UNLIMITED:
-            free.append(max(int(limit) - int(used), 0))
+            needed = int(used) - _given_back(group)
+            free.append(max(int(limit) - needed, 0))
     return min(free, default=None)
+
+
+def _given_back(group: Path) -> int:
+    """Bytes of files that the kernel keeps for a group, and drops when it needs the memory."""
+    counts = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines())
+    found = counts.get("total_inactive_file") or counts.get("inactive_file", "")  # v1 or v2
+    return int(found) if found.isdecimal() else 0
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
