@@ -117,7 +117,7 @@ def test_all_mistakes_of_all_files_at_once(sweep_file, tmp_path):
                  "seeds[0]: found 'a'", "two.yaml: found", "three.yaml: not UTF-8 text",
                  "four.yaml: no such file"):  # fmt: skip
         assert part in text
-    assert text.startswith(f"{len(caught.value.problems)} problems, nothing was trained:")
+    assert text.startswith(f"{len(caught.value.problems)} problems; nothing was started:")
 
 
 def test_two_files_of_one_name(sweep_file, tmp_path):

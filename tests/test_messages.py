@@ -33,6 +33,9 @@ CONFIGS = {
     f"{HEAD}grid: {{seed: [1]}}": [":3: grid.seed: … `seeds`"],
     f"{HEAD}fixd: {{}}\ngrid: {{epochs: [1]}}": [":3: fixd: … fixed"],
     f"{GRID}fixed: {{learnig_rate: 0.1}}": [":4: fixed.learnig_rate: … learning_rate"],
+    f"{GRID}claims: [{{{CLAIM.replace('expect', 'expects') % (1, 'higher', 0)}}}]": [
+        ":4: claims[0].expects: … did you mean expect?"
+    ],
     f"{GRID}xyz: 1": [":4: xyz: … sweep, title, … claims, figure"],
     f'{GRID}"\\e[31m": 1': [":4: '\\x1b[31m': … sweep, title"],
     f"{GRID}<<: {{a: 1}}": [":4: '<<': … sweep, title"],
@@ -53,16 +56,23 @@ CONFIGS = {
     f"{HEAD}grid: {{epochs: 1}}": [":3: grid.epochs: … 1 … list"],
     f"{HEAD}grid: {{epochs: []}}": [":3: grid.epochs: … [] … at least one"],
     f"{GRID}fixed: 0": [":4: fixed: … 0 … mapping"],
-    f"{HEAD}grid: {{use_pooling: [1]}}": [":3: grid.use_pooling[0]: … 1 … boolean"],
-    f"{HEAD}grid: {{dropout_rate: ['0.1']}}": [":3: grid.dropout_rate[0]: … '0.1' … number"],
+    f"{GRID}fixed: {{fc_units: 64}}": [":4: fixed.fc_units: … 64 … a list, such as [64]"],
+    f"{HEAD}seeds: 3\ngrid: {{epochs: [1]}}": [":3: seeds: … 3 … a list, such as [0, 1, 2]"],
+    f"{HEAD}grid: {{epochs: ['5']}}": [":3: grid.epochs[0]: … '5' … an integer; remove the quotes"],
+    f"{HEAD}grid: {{use_pooling: [1]}}": [":3: grid.use_pooling[0]: … 1 … true or false"],
+    f"{HEAD}grid: {{dropout_rate: ['0.1']}}": [
+        ":3: grid.dropout_rate[0]: … '0.1' … a number; remove the quotes"
+    ],
     f"{HEAD}grid: {{epochs: [1:30, 010, 0x10, 2001-01-01, yes, ~, 1.0, ten]}}": [
-        f":3: grid.epochs[{place}]: … {found} … integer"
+        f":3: grid.epochs[{place}]: … {found} … an integer"
         for place, found in enumerate(
             ["'1:30'", "'010'", "'0x10'", "'2001-01-01'", "true", "null", "1.0", "'ten'"]
         )
     ],
     # bounds
-    f"{HEAD}grid: {{dropout_rate: [0.1, 1.5]}}": [":3: grid.dropout_rate[1]: … 1.5 … less than 1"],
+    f"{HEAD}grid: {{dropout_rate: [0.1, 1.5]}}": [
+        ":3: grid.dropout_rate[1]: … 1.5 … at least 0 and less than 1"
+    ],
     f"{HEAD}grid: {{learning_rate: [.nan, .inf, -1e999, 0]}}": [
         ":3: grid.learning_rate[0]: … NaN … finite",
         ":3: grid.learning_rate[1]: … Infinity … finite",
@@ -70,10 +80,10 @@ CONFIGS = {
         ":3: grid.learning_rate[3]: … 0 … greater than 0",
     ],
     f"{HEAD}grid: {{epochs: [{10**30}, 0]}}": [
-        f":3: grid.epochs[0]: … {10**30} … 10000",
-        ":3: grid.epochs[1]: … 0 … 1",
+        f":3: grid.epochs[0]: … {10**30} … at least 1 and at most 10,000",
+        ":3: grid.epochs[1]: … 0 … at least 1 and at most 10,000",
     ],
-    f"{HEAD}grid: {{epochs: [{10**4000}]}}": [": line 3: … 4,001 … 100"],
+    f"{HEAD}grid: {{epochs: [{10**4000}]}}": [":3: … 4,001 … 100"],
     f"{HEAD}grid: {{fc_units: [[1, 1, 1, 1, 1, 1, 1, 1, 1]]}}": [":3: grid.fc_units[0]: … 9 … 8"],
     f"{GRID}seeds: [-1]": [":4: seeds[0]: … -1 … 0"],
     f"{GRID}seeds: [1, 1]": [":4: seeds: … [1, 1] … once"],
@@ -115,13 +125,20 @@ CONFIGS = {
         ":3: grid: conv_channels=[8]: … [8] … num_conv_layers = 2"
     ],
     f"{HEAD}grid: {{kernel_size: [4]}}": [":3: grid: kernel_size=4: … 4 … odd"],
-    f"{GRID}fixed: {{train_size: 50}}": [":3: grid: epochs=1: batch_size: … 64 … train_size = 50"],
-    f"{GRID}fixed: {{val_size: 10001}}": [":3: grid: epochs=1: val_size: … 10001 … 10000"],
+    f"{GRID}fixed: {{kernel_size: 4}}": [":4: fixed.kernel_size: … 4 … odd"],
+    f"{HEAD}grid: {{num_conv_layers: [2, 5], dropout_rate: [0.1, 0.2, 0.3]}}": [
+        ":3: grid: num_conv_layers=5 dropout_rate=0.1 (and 2 further arms): … 5 … 4"
+    ],
+    f"{GRID}fixed: {{train_size: 50, batch_size: 60}}": [
+        ":4: fixed.batch_size: … 60 … train_size = 50"
+    ],
+    f"{GRID}fixed: {{train_size: 50}}": [":4: fixed.train_size: … 50 … at least batch_size = 64"],
+    f"{GRID}fixed: {{val_size: 10001}}": [":4: fixed.val_size: … 10001 … 10000"],
     f"{GRID}fixed: {{momentum: 0.9}}": [
-        ":3: grid: epochs=1: momentum: … 0.9 … 0 … Adam … RMSprop and SGD"
+        ":4: fixed.momentum: … 0.9 … 0 … Adam … RMSprop and SGD"
     ],
     f"{GRID}fixed: {{holdout_size: 5}}": [
-        ":3: grid: epochs=1: holdout_size: … `validation: holdout`"
+        ":4: fixed.holdout_size: … `validation: holdout`"
     ],
     # arms
     HEAD: [": … none … grid, arms and combine"],
@@ -153,16 +170,16 @@ CONFIGS = {
         ":4: figure.kind: … heatmap … two settings, x and y … epochs"
     ],
     # YAML
-    f"{GRID}grid: {{epochs: [2]}}": [": line 4: grid … line 3"],
-    f"{GRID}? [1]\n: 1": [": line 4: … key … plain word"],
-    f"{GRID}\tx: 1": [": line 4: not valid YAML: … '\\t'"],
-    f"{HEAD}grid: {{epochs: [1}}": [": line 3: not valid YAML:"],
-    f"{GRID}---\n": [": line 4: not valid YAML: … single document"],
-    f'{GRID}hypothesis: "\\uD800"': [": line 4: … \\uD800 to \\uDFFF … whole characters"],
-    f"{HEAD}grid: !!python/object/apply:os.system [x]": [": line 3: tags (!) … quote"],
-    f"{HEAD}grid: {{epochs: [&a 1]}}": [": line 3: anchors and aliases (&, *)"],
-    f"{HEAD}grid: {'[' * 21}{']' * 21}": [": line 3: … 20 levels"],
-    f"{HEAD}grid: {{epochs: [{'1,' * 5_000}]}}": [": line 3: … 5,000 values"],
+    f"{GRID}grid: {{epochs: [2]}}": [":4: grid … line 3"],
+    f"{GRID}? [1]\n: 1": [":4: … key … plain word"],
+    f"{GRID}\tx: 1": [":4: not valid YAML: … '\\t'"],
+    f"{HEAD}grid: {{epochs: [1}}": [":3: not valid YAML:"],
+    f"{GRID}---\n": [":4: not valid YAML: … single document"],
+    f'{GRID}hypothesis: "\\uD800"': [":4: … \\uD800 to \\uDFFF … whole characters"],
+    f"{HEAD}grid: !!python/object/apply:os.system [x]": [":3: tags (!) … quote"],
+    f"{HEAD}grid: {{epochs: [&a 1]}}": [":3: anchors and aliases (&, *)"],
+    f"{HEAD}grid: {'[' * 21}{']' * 21}": [":3: … 20 levels"],
+    f"{HEAD}grid: {{epochs: [{'1,' * 5_000}]}}": [":3: … 5,000 values"],
 }  # fmt: skip
 
 
@@ -183,7 +200,7 @@ OVERRIDES = {
     "epoch=1": "--set epoch: … epochs",
     "\x1b=1": "--set '\\x1b': … docs/sweep-files.md",
     "seed=1": "--set seed: … `--seeds 1,`",
-    "epochs=!x": "--set epochs: … '!x' … line 1: … tags (!)",
+    "epochs=!x": "--set epochs: … '!x' … tags (!)",
     "epochs=[": "--set epochs: … '['",
     "optimizer=\udcff": "--set optimizer: … '\\udcff' … #xdcff … printable",
 }
@@ -229,7 +246,7 @@ def test_seeds(text):
 
 def test_how_many_problems_there_are():
     """All of them are counted; fifty are told."""
-    assert not lacking(str(ConfigError(["a: b"])), "1 problem … nothing was trained:\na: b")
+    assert not lacking(str(ConfigError(["a: b"])), "1 problem … nothing was started:\na: b")
     many = str(ConfigError([f"line {n}" for n in range(1_060)])).splitlines()
     assert many[0].startswith("1,060 problems")
     assert many[50] == "line 49"

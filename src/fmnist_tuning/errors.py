@@ -18,7 +18,7 @@ class ConfigError(FmnistError):
         more = len(problems) - _PROBLEMS_SHOWN
         rest = [f"and {more:,} more"] if more > 0 else []
         shown = problems[:_PROBLEMS_SHOWN]
-        super().__init__("\n".join([f"{count}, nothing was trained:", *shown, *rest]))
+        super().__init__("\n".join([f"{count}; nothing was started:", *shown, *rest]))
 
 
 class Interrupted(BaseException):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fmnist_tuning.sweeps.problems import Problem, as_json, nearest, problems_of
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
-from fmnist_tuning.text import shown
+from fmnist_tuning.text import counted, shown
 
 Settings = dict[str, Any]
 
@@ -124,6 +124,14 @@ def without_labels(arm: Settings) -> Settings:
 def run_config(settings: Settings) -> RunConfig:
     """A run's configuration from YAML values; `ValidationError` if it cannot be trained."""
     return RunConfig.model_validate_json(as_json(settings))
+
+
+def problem_of_arms(problem: Problem, arms: list[str], where: str, fixed: Settings) -> Problem:
+    """A problem of arms whose settings do not fit together, told once and at its place."""
+    if problem.path[0] in fixed:
+        return problem.under("fixed")
+    more = f" (and {counted(len(arms) - 1, 'further arm')})" if len(arms) > 1 else ""
+    return Problem((where,), f"{arms[0]}{more}: {problem}")
 
 
 def problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Problem]:

@@ -18,7 +18,11 @@ _TAG: Final = "tag:yaml.org,2002:"
 
 
 class YamlError(Exception):
-    """Text that is not one plain YAML document; the message names the line."""
+    """Text that is not one plain YAML document; `line` (from 1) is None where there is none."""
+
+    def __init__(self, text: str, line: int | None = None) -> None:
+        super().__init__(text)
+        self.line = line
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,18 +39,18 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        place = f"line {event.start_mark.line + 1}: "
+        line = event.start_mark.line + 1
         # A small file with aliases can expand to gigabytes, and tags can create any object. Sweeps
         # need neither.
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise YamlError(f"{place}anchors and aliases (&, *) are not supported")
+            raise YamlError("anchors and aliases (&, *) are not supported", line)
         if event.tag is not None:
-            raise YamlError(f"{place}tags (!) are not supported; quote a text that begins with one")
+            raise YamlError("tags (!) are not supported; quote a text that begins with one", line)
         self._values += 1
         if self._values > MAX_VALUES:
-            raise YamlError(f"{place}more than {MAX_VALUES:,} values; a sweep fits into a page")
+            raise YamlError(f"more than {MAX_VALUES:,} values; a sweep fits into a page", line)
         if self._depth > MAX_DEPTH:
-            raise YamlError(f"{place}nested deeper than {MAX_DEPTH} levels")
+            raise YamlError(f"nested deeper than {MAX_DEPTH} levels", line)
         self._depth += 1
         try:
             return super().compose_node(parent, index)
@@ -89,18 +93,18 @@ def read_yaml(text: str) -> tuple[Any, dict[Path, int]]:
         lines = dict(_lines(node, ()))
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        line = error.problem_mark.line + 1 if error.problem_mark else None
         # Some of PyYAML's messages have two halves: expected a single document, but found another.
         context = f"{error.context}, " if str(error.problem).startswith("but ") else ""
-        raise YamlError(f"{line}not valid YAML: {context}{error.problem}") from None
+        raise YamlError(f"not valid YAML: {context}{error.problem}", line) from None
     except yaml.reader.ReaderError as error:
-        line = f"line {text.count(chr(10), 0, error.position) + 1}: "
+        line = text.count("\n", 0, error.position) + 1
         raise YamlError(
-            f"{line}found the character #x{error.character:04x}, allowed: printable characters"
+            f"found the character #x{error.character:04x}, allowed: printable characters", line
         ) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as "\UFFFFFFFF"
-        line = f"line {loader.line + 1}: " if loader else ""
-        raise YamlError(f"{line}not valid YAML: {str(error).splitlines()[0]}") from None
+        line = loader.line + 1 if loader else None
+        raise YamlError(f"not valid YAML: {str(error).splitlines()[0]}", line) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -114,13 +118,11 @@ def _lines(node: yaml.Node, path: Path) -> Iterator[tuple[Path, int]]:
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise YamlError(f"line {line}: a key must be a plain word")
+                raise YamlError("a key must be a plain word", line)
             _check_scalar(key)
             here = (*path, key.value)
             if key.value in seen:
-                raise YamlError(
-                    f"line {line}: {dotted(here)} is there already (line {seen[key.value]})"
-                )
+                raise YamlError(f"{dotted(here)} is there already (line {seen[key.value]})", line)
             seen[key.value] = line
             yield here, line
             yield from _lines(value, here)
@@ -135,11 +137,10 @@ def _check_scalar(node: yaml.ScalarNode) -> None:
     line = node.start_mark.line + 1
     if any("\ud800" <= sign <= "\udfff" for sign in node.value):
         raise YamlError(
-            f"line {line}: found half of a surrogate pair (\\uD800 to \\uDFFF), allowed: whole "
-            "characters"
+            "found half of a surrogate pair (\\uD800 to \\uDFFF), allowed: whole characters", line
         )
     # Python needs a second to read 100,000 digits, and refuses to write 5,000.
     if node.tag in {f"{_TAG}int", f"{_TAG}float"} and len(node.value) > _MAX_DIGITS:
         raise YamlError(
-            f"line {line}: found a number of {len(node.value):,} characters, allowed: {_MAX_DIGITS}"
+            f"found a number of {len(node.value):,} characters, allowed: {_MAX_DIGITS}", line
         )

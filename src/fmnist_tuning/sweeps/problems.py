@@ -2,18 +2,29 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fmnist_tuning.text import shorten, shown
 
 Path = tuple[str | int, ...]
 
+_BOUNDS: Final = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+"""The bounds of numbers by the type of pydantic's error: their names there, and words."""
+
+_COUNTED_SEEDS: Final = 10
+_NUMBER: Final = re.compile(r"-?\d{0,20}\.?\d{1,20}(e-?\d{1,3})?", re.IGNORECASE | re.ASCII)
 _WORD: Final = re.compile(r"\w{1,80}", re.ASCII)
 
 # Here pydantic's own words are those of JSON or Python.
@@ -24,6 +35,10 @@ _ALLOWED: Final = {
     "list_type": "a list",
     "tuple_type": "a list",
     "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
     "too_short": "at least one entry",
     "json_invalid": "JSON",
 }
@@ -81,7 +96,16 @@ def raise_problems(problems: list[Problem]) -> None:
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Every problem that pydantic found with a value for `model`."""
     found: list[Problem] = []
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    unknown: dict[tuple[int | str, ...], list[str]] = {}  # by the mapping that has the key
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            unknown.setdefault(detail["loc"][:-1], []).append(str(detail["loc"][-1]))
+    for detail in details:
+        *parent, key = detail["loc"] or ("",)
+        # A missing key that is there under another spelling is reported as that.
+        if detail["type"] == "missing" and _resembles(str(key), unknown.get(tuple(parent), [])):
+            continue
         # This default depends on another field that is wrong, and that field is reported.
         if detail["type"] == "default_factory_not_called":
             continue
@@ -113,9 +137,44 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
             return f"found {shown(value)}{nearest(value, allowed)}"
     if detail["type"] == "dict_type" and path[-1:] in {("arm",), ("versus",)} and value:
         return f"found {shown(value)}, allowed: a mapping, such as {{name: {value}}}"
-    default = detail["msg"].replace("Input should be ", "")
-    text = _ALLOWED.get(detail["type"], f"{default[0].lower()}{default[1:]}")
+    text = _bounds(model, path) if detail["type"] in _BOUNDS else _ALLOWED.get(detail["type"])
+    if text is None:
+        default = detail["msg"].replace("Input should be ", "")
+        text = f"{default[0].lower()}{default[1:]}"
+    if text == "a list" and isinstance(value, (int, float, str)):
+        # Who writes `seeds: 3` means three of them.
+        three = path == ("seeds",) and isinstance(value, int) and 1 <= value <= _COUNTED_SEEDS
+        text += f", such as {[*range(value)] if three else f'[{value}]'}"
+    elif text in {"an integer", "a number"} and isinstance(value, str) and _NUMBER.fullmatch(value):
+        text += "; remove the quotes"
     return f"found {shown(value)}, allowed: {text}"
+
+
+def _resembles(key: str, words: Iterable[str]) -> bool:
+    return any(get_close_matches(shorten(word.casefold()), [key]) for word in words)
+
+
+def _bounds(model: type[BaseModel], path: Path) -> str | None:
+    """All bounds of the numbers at `path`, in words; None if there are none."""
+    field = None
+    for part in path:
+        if isinstance(part, str):
+            field = model.model_fields.get(part) if model else None
+            model = (field and _model_in(field.annotation)) or model
+    said = {}
+    for constraint in _constraints(field) if field else ():
+        for name, words in _BOUNDS.values():
+            if (bound := getattr(constraint, name, None)) is not None:
+                said[name] = f"{words} {bound:,}"
+    return " and ".join(said[name] for name, _ in _BOUNDS.values() if name in said) or None
+
+
+def _constraints(field: FieldInfo) -> Iterator[object]:
+    """What a field, or the entries of its list, are restricted to."""
+    yield from field.metadata
+    for entry in getattr(field.annotation, "__args__", ()):
+        for found in getattr(entry, "__metadata__", ()):
+            yield from found.metadata if isinstance(found, FieldInfo) else [found]
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
-from fmnist_tuning.sweeps.arms import SETTINGS, unknown_setting
+from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, unknown_setting
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
 from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES, RunConfig
@@ -20,6 +20,7 @@ FRESH_SEEDS_FROM: Final = 1_000
 
 _HOLDOUT_SIZE: Final = RunConfig.model_fields["holdout_size"].default
 _Context = Mapping[str, Any] | None
+Lines = Mapping[tuple[str | int, ...], int]
 
 
 def load_sweeps(
@@ -80,6 +81,9 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
                 settings[key] = read_yaml(text)[0]
             except YamlError as error:
                 problems.append(f"{place}: found {shown(text)}: {error}")
+                continue
+            wrong = problems_of_settings((), {key: settings[key]})
+            problems += [f"--set {problem}" for problem in wrong]
     if problems:
         raise ConfigError(problems)
     return settings
@@ -163,7 +167,8 @@ def _load(
     try:
         raw, lines = read_yaml(_read(path))
     except YamlError as error:
-        problems.append(f"{path}: {error}")
+        line = "" if error.line is None else f":{error.line}"
+        problems.append(f"{path}{line}: {error}")
         return None
     if not isinstance(raw, dict):
         problems.append(f"{path}: found {shown(raw)}, allowed: a mapping that starts with `sweep:`")
@@ -185,7 +190,8 @@ def _load(
     except ValidationError as error:
         found = _all_problems(raw, problems_of(error, Sweep), context)
         given = overrides if seeds is None else {**overrides, "--seeds": seeds}
-        problems += [_line(path, p, lines, given) for p in found]
+        found.sort(key=lambda problem: _line_of(problem, lines) or 0)
+        problems += [_told(path, p, lines, given) for p in found]
         return None
 
 
@@ -246,16 +252,19 @@ def _items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _line(
-    path: Path, problem: Problem, lines: Mapping[tuple[str | int, ...], int], overrides: Any
-) -> str:
+def _line_of(problem: Problem, lines: Lines) -> int | None:
+    place = problem.path
+    while place and place not in lines:
+        place = place[:-1]
+    return lines.get(place)
+
+
+def _told(path: Path, problem: Problem, lines: Lines, overrides: Any) -> str:
     if problem.path[:1] == ("fixed",) and len(problem.path) > 1 and problem.path[1] in overrides:
         return f"--set {dotted(problem.path[1:])}: {problem.text}"
     if problem.path[:1] == ("seeds",) and "--seeds" in overrides:
         return f"{path}: --seeds: {problem.text}"
-    place = problem.path
-    while place and place not in lines:
-        place = place[:-1]
-    line = f":{lines[place]}" if place else ""
+    number = _line_of(problem, lines)
+    line = "" if number is None else f":{number}"
     key = f"{dotted(problem.path)}: " if problem.path else ""
     return f"{path}{line}: {key}{problem.text}"

@@ -141,9 +141,12 @@ class RunConfig(Frozen):
         for key, limit in limits.items():
             if (size := getattr(self, key)) > limit:
                 yield Problem((key,), f"found {size}, allowed: at most {limit} images")
-        if self.batch_size > self.train_size:
+        if self.batch_size > self.train_size and "batch_size" in self.model_fields_set:
             allowed = f"at most train_size = {self.train_size}"
             yield Problem(("batch_size",), f"found {self.batch_size}, allowed: {allowed}")
+        elif self.batch_size > self.train_size:
+            allowed = f"at least batch_size = {self.batch_size}; a smaller batch_size goes too"
+            yield Problem(("train_size",), f"found {self.train_size}, allowed: {allowed}")
         if self.momentum and self.optimizer not in OPTIMIZERS_WITH_MOMENTUM:
             takers = " and ".join(OPTIMIZERS_WITH_MOMENTUM)
             allowed = f"0 with {self.optimizer} ({takers} take a momentum)"

@@ -15,6 +15,7 @@ from fmnist_tuning.sweeps.arms import (
     SETTINGS,
     Arm,
     Settings,
+    problem_of_arms,
     problems_of_labels,
     problems_of_settings,
     run_config,
@@ -200,13 +201,14 @@ class Sweep(Frozen):
         seen: dict[RunConfig, str] = {}
         names: set[str] = set()
         where = "arms" if self.listed else "grid"
+        impossible: dict[Problem, list[str]] = {}  # with the arms that have it
         for index, (name, overrides, predicted) in enumerate(self._combinations()):
             values = " ".join(f"{k}={shorten(format_value(v))}" for k, v in overrides.items())
             try:
                 config = run_config({**self.fixed, **overrides})
             except ValidationError as error:
-                found = problems_of(error, RunConfig)
-                problems += [Problem((where,), f"{values}: {p.path[0]}: {p.text}") for p in found]
+                for problem in problems_of(error, RunConfig):
+                    impossible.setdefault(problem, []).append(values)
                 continue
             place = (where, index) if self.listed else (where,)
             if config in seen:
@@ -216,6 +218,8 @@ class Sweep(Frozen):
             seen.setdefault(config, name or values)
             names |= {name} if name else set()
             yield Arm(name, overrides, config, predicted)
+        for problem, arms in impossible.items():
+            problems.append(problem_of_arms(problem, arms, where, self.fixed))
 
     def _combinations(self) -> Iterator[tuple[str | None, Settings, float | None]]:
         for arm in self.listed:
