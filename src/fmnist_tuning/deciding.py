@@ -156,6 +156,7 @@ class Forecast:
     seeds: int
     sees: float | None  # the difference told from zero with 80 % power; None for one seed
     needed: int | None  # the first number of seeds that sees the margin; None beyond all looks
+    most: int  # the seeds of the last look
     assumed: bool  # whether the spread is that of the shipped study
 
 
@@ -210,4 +211,4 @@ def _forecast(
         ),
         None,
     )
-    return Forecast(sweep.id, claim, seeds, sees, needed, assumed)
+    return Forecast(sweep.id, claim, seeds, sees, needed, looks[-1], assumed)

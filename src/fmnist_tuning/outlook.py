@@ -59,26 +59,33 @@ def print_over_budget(out: Console, trainings: int, seconds: float | None) -> No
     facts(out, {"budget": f"the next look takes {what}, which is more than is left: not started"})
 
 
-def print_forecasts(out: Console, forecasts: Sequence[Forecast]) -> None:
-    """Print for each claim what the planned seeds can see."""
+def print_forecasts(out: Console, forecasts: Sequence[Forecast], claims: int) -> None:
+    """Print how many seeds each claim needs; there may be more `claims` than forecasts."""
+    further = claims - len(forecasts)
     if not forecasts:
         return
     assumed = any(forecast.assumed for forecast in forecasts)
-    where = "repeats differ as in the shipped study" if assumed else "repeats differ as so far"
-    out.print(f"What the seeds can see with 80 % power, if {where}:")
+    where = "in the shipped study" if assumed else "so far"
+    out.print(
+        f"How many seeds see a difference as large as its margin in four of five studies, if "
+        f"repeats differ as {where}:"
+    )
     for forecast in forecasts:
         metric = METRICS[forecast.claim.metric]
         margin = metric.format_difference(forecast.claim.margin).lstrip("+")
         if forecast.sees is None:
-            sees = f"{counted(forecast.seeds, 'seed')} cannot tell"
+            sees = "1 planned, which sees none"
         else:
             size = metric.format_difference(forecast.sees).lstrip("+")
-            sees = f"{counted(forecast.seeds, 'seed')} see {size}"
-        needed = f"{forecast.needed} seeds" if forecast.needed else "more than all looks have"
+            sees = f"{forecast.seeds} planned, which see {size}"
         if forecast.claim.margin > 0:
-            sees += f"; the margin is {margin}: {needed}"
+            most = f"not even {forecast.most} seeds see {margin}"
+            needed = f"{forecast.needed} seeds see {margin}" if forecast.needed else most
+            sees = f"{needed} ({sees})"
         line = f"{forecast.sweep}: {forecast.claim.that}: {sees}"
         out.print(Padding(escape(line), (0, 0, 0, 2)))
+    if further:
+        out.print(f"  {counted(further, 'further claim')}: exact, or nothing to go by")
 
 
 def print_at_most(out: Console, most: Plan, workers: int) -> None:

@@ -78,13 +78,12 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
         lines.append(entry)
     number = len(plan.rows)
     for sweep in plan.pending:
-        for place in range(sweep.combine.top if sweep.combine else 0):
+        for arm in plan.pending_arms(sweep):
             for seed in sweep.seeds:
                 number += 1
-                arm = f"number {place + 1} by prediction"
-                what = "chosen after the others"
+                what = "chosen last, on fresh seeds"
                 lines.append((str(number), sweep.id, arm, str(seed), "", what, ""))
-    _print_table(out, header, lines, right=(0, 3, 4, 6), least=(4, 6))
+    _print_table(out, header, lines, right=(0, 3, 4, 6), least=(6, 4))
     for sweep in plan.chosen:
         for choice in sweep.arms:
             predicted = percent(choice.predicted or math.nan)
@@ -110,7 +109,7 @@ def _totals(plan: Plan, workers: int) -> str:
 
 
 def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepFrames]) -> None:
-    """Print a table for each sweep of a plan that was run, and what failed.
+    """Print a table and the verdicts for each sweep of a plan that was run, and what failed.
 
     `every` are all of the study's sweeps by id.
     """
@@ -120,6 +119,7 @@ def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepF
             out.print(escape(f"{sweep}: not run: {reason}"), soft_wrap=True)
         if sweep in results.finished:
             print_arms(out, every[sweep], every)
+            print_verdicts(out, every[sweep], every)
         for run, reason in results.failed:
             if run.sweep == sweep:
                 out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
@@ -161,10 +161,23 @@ def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFram
     right, least_places = range(2, len(header)), [header.index(column) for column in least]
     _print_table(out, header, lines, right=right, least=least_places, title=title)
     marks = {line[0] for line in lines}
+    seeds = min(int(line[2]) for line in lines)
+    alone = ", as nothing can with one seed" if seeds == 1 else ""
     legend = ["* best mean val accuracy"] if len(lines) > 1 else []
-    legend += ["~ cannot be told apart from it"] if "~" in marks else []
-    legend += [f"late: mean of the last {LATE_EPOCHS} epochs"]
-    out.print(f"  {'; '.join(legend)}", style="dim", soft_wrap=True)
+    legend += [f"~ cannot be told apart from it{alone}"] if "~" in marks else []
+    legend += ["± standard deviation over the seeds"] if seeds > 1 else []
+    epochs = min(arm.config.epochs for arm in frames.arms)
+    last = f"the last {LATE_EPOCHS}" if epochs > LATE_EPOCHS else "all"
+    legend += [f"late: mean of {last} epochs"] if epochs > 1 else []
+    if legend:
+        out.print(Padding("; ".join(legend), (0, 0, 0, 2)), style="dim")
+
+
+def print_verdicts(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
+    """Print a line for each claim of a sweep."""
+    for claim, verdict in judge_claims(frames, others):
+        text = escape(f"{claim.that}: {outcome(claim, verdict, frames)}")
+        out.print(Padding(text, (0, 0, 0, 2)))
 
 
 def print_study(out: Console, results: "StudyResults") -> None:
@@ -172,9 +185,7 @@ def print_study(out: Console, results: "StudyResults") -> None:
     for frames in results.sweeps.values():
         if frames.arms:
             print_arms(out, frames, results.every)
-        for claim, verdict in judge_claims(frames, results.every):
-            text = escape(f"{claim.that}: {outcome(claim, verdict, frames)}")
-            out.print(Padding(text, (0, 0, 0, 2)))
+        print_verdicts(out, frames, results.every)
         if frames.missing:
             out.print(escape(frames.lacking), style="yellow")
         out.print()
@@ -236,8 +247,10 @@ def _print_table(
     Columns are named by their places. Those on the `right` are numbers, which never fold.
     """
     wide = out.options.update(max_width=1000)  # or rich would measure no more than fits
+    filled = [place for place in range(len(header)) if any(line[place] for line in lines)]
+    least = [place for place in least if place in filled]
     for dropped in range(len(least) + 1):
-        kept = [place for place in range(len(header)) if place not in least[:dropped]]
+        kept = [place for place in filled if place not in least[:dropped]]
         table = Table(title=title, **_LOOK)
         for place in kept:
             cells = [Measurement.get(out, wide, line[place]) for line in (header, *lines)]

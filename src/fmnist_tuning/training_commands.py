@@ -223,7 +223,8 @@ def plan(
     with contextlib.suppress(TrackingError):  # none of its sweeps has a finished run
         if study:
             every = read_study(study, with_curves=False, partly=True).every
-    print_forecasts(out, [*forecasts(planned.sweeps, every)])
+    claims = sum(len(sweep.claims) for sweep in planned.sweeps)
+    print_forecasts(out, [*forecasts(planned.sweeps, every)], claims)
     if limits:
         full = [last_look(sweep, limits.seeds) for sweep in planned.sweeps]
         most = plan_study(full, study, files.digest, force=force, replace=replace)

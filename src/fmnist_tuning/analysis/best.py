@@ -1,12 +1,15 @@
 """Which arm is the best, of a sweep or of a study, and which arms may be just as good."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from fmnist_tuning.analysis.contrasts import moderated_interval
 from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.analysis.pool import Pool
 from fmnist_tuning.analysis.verdicts import Groups, told_apart
-from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 
 Place = tuple[SweepFrames, Arm]
@@ -42,15 +45,25 @@ def highest(places: Iterable[Place]) -> Place | None:
 
 
 def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
-    """The arm with the best mean validation accuracy; one sweep at least has a finished run.
+    """The arm of a study that is surely the best; one sweep at least has a finished run.
 
-    If there are combinations, only their arms are compared, because fresh seeds judged them.
+    Of all arms, it has the highest lower end of the 95 % interval of its mean accuracy over the
+    last epochs. Few seeds make a wide interval, so an arm does not win by a few lucky ones. If no
+    spread is known, the highest mean wins.
     """
-    finished = [frames for frames in sweeps.values() if frames.arms]
-    combined = [frames for frames in finished if frames.sweep.combine is not None]
-    found = highest((frames, arm) for frames in combined or finished for arm in frames.arms)
-    assert found is not None  # noqa: S101  the caller has a finished run
-    return found
+    places = [(frames, arm) for frames in sweeps.values() for arm in frames.arms]
+    late = any(frames.by_seed([arm], LATE_ACCURACY) for frames, arm in places)
+    metric = LATE_ACCURACY if late else ACCURACY
+    pool = Pool(sweeps.values())
+
+    def surely(place: Place) -> tuple[float, float]:
+        values = [*place[0].by_seed([place[1]], metric).values()]
+        if not values:
+            return -math.inf, -math.inf
+        low, _ = moderated_interval(values, pool.spread(metric, place[1].config))
+        return -math.inf if math.isnan(low) else low, fmean(values)
+
+    return max(places, key=surely)
 
 
 def standings(

@@ -69,6 +69,19 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return sample.mean() - half, sample.mean() + half
 
 
+def moderated_interval(values: Sequence[float], spread: Spread) -> tuple[float, float]:
+    """The 95 % interval of the mean of one arm's runs, by the study's spread and their own.
+
+    (NaN, NaN) if neither is known.
+    """
+    if len(values) < 2 and not spread.prior:  # noqa: PLR2004
+        return math.nan, math.nan
+    sample = np.asarray(values, dtype=float)
+    variance, freedom = _moderated(sample, 1.0, spread.within, spread.prior)
+    half = t_quantile(freedom) * math.sqrt(variance / len(sample))
+    return float(sample.mean() - half), float(sample.mean() + half)
+
+
 def contrast(
     first: Mapping[int, float],
     second: Mapping[int, float],
@@ -160,7 +173,8 @@ def _moderated(
     """The variance of a sample and its degrees of freedom, both with the pool's share."""
     own = len(sample) - 1
     shared = prior * kappa * pool if prior else 0.0
-    return (shared + own * float(sample.var(ddof=1))) / (prior + own), prior + own
+    apart = own * float(sample.var(ddof=1)) if own else 0.0
+    return (shared + apart) / (prior + own), prior + own
 
 
 @cache

@@ -46,18 +46,20 @@ class Plan:
     @property
     def pending_runs(self) -> int:
         """About how many runs the pending combinations will add."""
+        return sum(len(self.pending_arms(sweep)) * len(sweep.seeds) for sweep in self.pending)
+
+    def pending_arms(self, combination: Sweep) -> list[str]:
+        """What a pending combination's arms will be, in words: the chosen and their rivals."""
         rivals = {
-            (sweep.id, arm.config)
-            for sweep in self.pending
-            for claim in sweep.claims
+            arm.config
+            for claim in combination.claims
             for source in self.sweeps
             for arm in source.arms
             if source.id == claim.versus_sweep and arm.matches(claim.versus)
         }
-        arms = {s.id: s.combine.top for s in self.pending if s.combine}
-        for sweep, _ in rivals:
-            arms[sweep] += 1
-        return sum(arms[sweep.id] * len(sweep.seeds) for sweep in self.pending)
+        top = combination.combine.top if combination.combine else 0
+        chosen = [f"number {place} by prediction" for place in range(1, top + 1)]
+        return chosen + ["what they are compared with"] * len(rivals)
 
     def seconds(self, workers: int) -> float | None:
         """About how long all known trainings take; None if this is unknown for one of them."""

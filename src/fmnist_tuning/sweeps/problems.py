@@ -143,8 +143,9 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
         text = f"{default[0].lower()}{default[1:]}"
     if text == "a list" and isinstance(value, (int, float, str)):
         # Who writes `seeds: 3` means three of them.
-        three = path == ("seeds",) and isinstance(value, int) and 1 <= value <= _COUNTED_SEEDS
-        text += f", such as {[*range(value)] if three else f'[{value}]'}"
+        few = path == ("seeds",) and isinstance(value, int) and 1 <= value <= _COUNTED_SEEDS
+        example = str([*range(value)]) if few and isinstance(value, int) else f"[{value}]"
+        text += f", such as {example}"
     elif text in {"an integer", "a number"} and isinstance(value, str) and _NUMBER.fullmatch(value):
         text += "; remove the quotes"
     return f"found {shown(value)}, allowed: {text}"

@@ -16,6 +16,9 @@ from fmnist_tuning.errors import JournalError
 _MARKER: Final = re.compile(r"<!-- fmnist:(begin|end) ([a-z0-9_.-]+) -->")
 _REMAINS: Final = re.compile(r"fmnist:(begin|end)")
 
+_ADDED: Final = {"answer"}
+"""Blocks that the journals of older versions lack; they stay without."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
@@ -45,7 +48,7 @@ def replace_blocks(text: str, contents: Mapping[str, str]) -> str:
         JournalError: For a marker that is damaged or missing, and for a block not in `contents`.
     """
     spans = _spans(text)
-    if missing := [name for name in contents if name not in spans]:
+    if missing := [name for name in contents if name not in spans and name not in _ADDED]:
         raise JournalError(
             f"the markers of {', '.join(missing)} are missing; put back the lines "
             f"`<!-- fmnist:begin {missing[0]} -->` and `<!-- fmnist:end {missing[0]} -->` where "

@@ -4,31 +4,32 @@ import difflib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote, unquote
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from fmnist_tuning.analysis.best import highest, winner
+from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.analysis.looks import CLAIMS_RATE, REST_RATE
-from fmnist_tuning.analysis.verdicts import Groups, compare, told_apart
 from fmnist_tuning.errors import JournalError
-from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
+from fmnist_tuning.metrics import LATE_ACCURACY, METRICS
 from fmnist_tuning.report.journal import answers
 from fmnist_tuning.report.journal.blocks import read_blocks, replace_blocks
-from fmnist_tuning.report.journal.section import Section
+from fmnist_tuning.report.journal.section import Section, table
+from fmnist_tuning.report.journal.winner import Winner
 from fmnist_tuning.report.study import StudyResults
-from fmnist_tuning.report.wording import described, listed, worded_difference
+from fmnist_tuning.report.wording import capital, listed, outcome
 from fmnist_tuning.store import records
-from fmnist_tuning.sweeps.arms import Arm
-from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.text import counted, markdown, markdown_code
 
 _MANY = 8
+_SIX: Final = "six_experiments.md"
+_OWN: Final = "own_experiments.md"
 
 
 def read_text(path: Path) -> str | None:
@@ -93,21 +94,30 @@ def _render(results: StudyResults, figures: Path) -> str:
         if frames.arms
     }
     environment = Environment(  # noqa: S701  Markdown, in which `markdown` disarms what comes from outside
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FunctionLoader(_part),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    source = files(__package__).joinpath("template.md").read_text(encoding="utf-8")
     # Some sweeps have a section of their own in the template; all others share one at its end.
-    own = set(re.findall(r'of\("(\w+)"\)', source))
+    six = set(re.findall(r'of\("(\w+)"\)', _part(_SIX)))
+    own = results.study.name != DEFAULT_STUDY and six.isdisjoint(sections)
 
-    return environment.from_string(source).render(
+    return environment.get_template(_OWN if own else _SIX).render(
         sections=defaultdict(lambda: None, sections),
-        more=[section for sweep, section in sections.items() if sweep not in own],
+        more=[section for sweep, section in sections.items() if sweep not in six],
         answers=answers,
         param=partial(_values, results),
         study=markdown_code(results.study.name),
         study_marker=f"<!-- fmnist:study {quote(results.study.name)} -->",
         figures=markdown_code(figures.as_posix()),
         total_runs=_total(results),
+        certain=any(
+            verdict is not None and not math.isnan(verdict.contrast.low)
+            for section in sections.values()
+            for _, verdict in section.judged
+        ),
         summary=_summary(list(sections.values())),
         started=_day(min(run.started for run in results.runs)),
         completed=_day(max(run.ended for run in results.runs)),
@@ -117,8 +127,14 @@ def _render(results: StudyResults, figures: Path) -> str:
         mlflow=_tags(results, records.MLFLOW),
         device=_devices(results),
         validated_on=_validated_on(results),
-        **_winner(sections),
+        best=Winner(sections),
+        claims=_claims(list(sections.values())),
     )
+
+
+def _part(name: str) -> str:
+    """A template, or a part that templates share."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _summary(sections: Sequence[Section]) -> str:
@@ -145,71 +161,21 @@ def _summary(sections: Sequence[Section]) -> str:
     )
     return (
         f"**Verdicts:** of {counted(len(judged), 'claim')}, {listed(counts)}, judged at "
-        f"{listed([str(look) for look in sorted(looks)])} seeds.{repeats} At most "
-        f"{(CLAIMS_RATE + REST_RATE) * 100:.0f} % of such sweeps hold a wrong verdict, and "
+        f"{listed([str(look) for look in sorted(looks)])} seed{'s' * (looks != {1})}.{repeats} "
+        f"At most {(CLAIMS_RATE + REST_RATE) * 100:.0f} % of such sweeps hold a wrong verdict, and "
         f"{wrong * 100:.0f} % of studies with {counted(len(claims), 'sweep')}."
     )
 
 
-def _winner(sections: Mapping[str, Section]) -> dict[str, object]:
-    """What the template says about the study's best configuration."""
-    frames, arm = winner({sweep: section.frames for sweep, section in sections.items()})
-    best = sections[frames.sweep.id]
-    return {
-        "winner": arm,
-        "winner_in": best,
-        "winner_note": f"From `{best.id}`: {best.best()}",
-        "winner_beside": _higher_elsewhere(best, arm, sections),
-        "winner_versus_base": _versus_base(best, arm, sections),
-    }
-
-
-def _higher_elsewhere(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
-    """If another arm has a higher mean than the winner: which one, and why it has not won."""
-    single = [
-        (section.frames, other)
-        for section in sections.values()
-        for other in section.frames.arms
-        if not section.frames.sweep.combine and _comparable(other, arm)
-    ]
-    # The winner comes first, because `highest` takes the first of equal arms.
-    top = highest([(best.frames, arm), *single])
-    if top is None or top[1].config == arm.config:
-        return ""
-    section = sections[top[0].sweep.id]
-    rivals = {other.config for _, other in single}
-    return (
-        f"The highest mean of the study is {section.value_of(top[1], ACCURACY)}, with "
-        f"{described(top[1])} in `{section.id}`. It was picked as the highest of "
-        f"{len(rivals)} by the very runs that measure it, which flatters it; the arms of "
-        f"`{best.id}` were chosen before theirs."
-    )
-
-
-def _comparable(arm: Arm, other: Arm) -> bool:
-    """Whether both arms had as much training and as many images."""
-    scale = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
-    return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
-
-
-def _versus_base(best: Section, arm: Arm, sections: Mapping[str, Section]) -> str:
-    """The winner compared with the base configuration, which has every setting at its default."""
-    sizes = {key: getattr(arm.config, key) for key in ("epochs", "train_size", "val_size")}
-    base = RunConfig(**sizes)
-    if arm.config == base:
-        return "It is the base configuration."
-    arms = ((section, other) for section in sections.values() for other in section.frames.arms)
-    section, other = next((place for place in arms if place[1].config == base), (None, None))
-    if section is None or other is None:
-        return ""
-    asked = Groups(best.frames, [arm], [other], section.frames)
-    found = compare(asked, ACCURACY, best.pool)
-    assert found is not None  # noqa: S101  both arms have finished runs
-    certain = told_apart(best.frames, [asked], best.others)[0]
-    return (
-        f"{worded_difference(METRICS[ACCURACY], found)} validation accuracy against "
-        f"{markdown(other.label)} of `{section.id}`: {'' if certain else 'not '}told apart."
-    )
+def _claims(sections: Sequence[Section]) -> str:
+    """All claims of a study in a table: what was claimed, and what was found."""
+    rows = []
+    for section in sections:
+        for claim, verdict in section.judged:
+            said = outcome(claim, verdict, section.frames)
+            word, _, rest = said.partition(" " if verdict and " at " in said else ": ")
+            rows.append([f"`{section.id}`", capital(markdown(claim.that)), f"**{word}**", rest])
+    return table(["Experiment", "Claim", "Verdict", "Found"], rows) if rows else ""
 
 
 def _total(results: StudyResults) -> str:

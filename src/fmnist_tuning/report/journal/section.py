@@ -23,7 +23,7 @@ from fmnist_tuning.report.wording import (
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.sweeps.sweep import Claim
-from fmnist_tuning.text import counted, markdown
+from fmnist_tuning.text import counted, markdown, markdown_code
 
 _FINDINGS: Final = {
     "supported": "Supported",
@@ -51,6 +51,8 @@ class Section:
         self.title = markdown(frames.sweep.title)
         self.hypothesis = markdown(frames.sweep.hypothesis)
         self.others = others
+        figure = frames.sweep.figure
+        self.figure_file = markdown_code(figure.file if figure else f"{self.id}.png")
 
     @cached_property
     def places(self) -> dict[str, Standing]:

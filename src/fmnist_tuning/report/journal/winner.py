@@ -1,0 +1,127 @@
+"""What a journal says about the best configuration of its study, and by which rule it is that."""
+
+from collections.abc import Mapping
+
+from fmnist_tuning.analysis.best import winner
+from fmnist_tuning.analysis.verdicts import Groups, compare
+from fmnist_tuning.metrics import LATE_ACCURACY, METRICS
+from fmnist_tuning.report.journal.section import Section
+from fmnist_tuning.report.wording import capital, described, worded_difference
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.text import counted
+
+_RULE = (
+    "The rule: of all configurations, it has the highest lower end of the 95 % interval of this "
+    "mean, or the highest mean where no interval is known. So a configuration does not win by a "
+    "few lucky seeds."
+)
+_NAMED = 5
+_NETWORK = (
+    *("num_conv_layers", "conv_channels", "use_pooling", "use_batch_norm"),
+    *("dropout_rate", "fc_units"),
+)
+
+
+class Winner:
+    """The best configuration for a journal's template; the methods return Markdown."""
+
+    def __init__(self, sections: Mapping[str, Section]) -> None:
+        frames, self.arm = winner({sweep: section.frames for sweep, section in sections.items()})
+        self.section = sections[frames.sweep.id]
+        self._sections = sections
+
+    def choice(self) -> str:
+        """Which one it is, how it was chosen, and what may be just as good."""
+        rivals = self._rivals()
+        seeds = counted(len(self.section.frames.arm(self.arm.label)), "seed")
+        text = (
+            f"{capital(described(self.arm))}, in `{self.section.id}`, with a "
+            f"{METRICS[LATE_ACCURACY].label}, of {self.value(LATE_ACCURACY)} ({seeds}). {_RULE}"
+        )
+        if not rivals:
+            return text
+        text += (
+            f" It was chosen from {len(rivals) + 1} by the runs that measure it, which flatters it "
+            "a little."
+        )
+        tied = [
+            f"{described(arm)} (`{section.id}`)"
+            for section, arm in rivals
+            if self._may_be_level(section, arm)
+        ]
+        if not tied:
+            return text
+        more = [f"{len(tied) - _NAMED} more"] if len(tied) > _NAMED else []
+        return f"{text} Just as good may be: {'; '.join([*tied[:_NAMED], *more])}."
+
+    def versus_base(self) -> str:
+        """It beside the base configuration, which has every setting at its default."""
+        sizes = {key: getattr(self.arm.config, key) for key in ("epochs", "train_size", "val_size")}
+        base = RunConfig(**sizes)
+        if self.arm.config == base:
+            return "It is the base configuration."
+        arms = (
+            (section, arm) for section in self._sections.values() for arm in section.frames.arms
+        )
+        there = [(section, arm) for section, arm in arms if arm.config == base]
+        own = {*self.section.frames.by_seed([self.arm], LATE_ACCURACY)}
+        if not there:
+            return ""
+        # With the same seeds, the comparison is the sharpest.
+        section, other = max(
+            there,
+            key=lambda place: len(own & {*place[0].frames.by_seed([place[1]], LATE_ACCURACY)}),
+        )
+        asked = self._against(section, other)
+        said = []
+        for metric in (LATE_ACCURACY, "late_val_loss"):
+            found = compare(asked, metric, self.section.pool)
+            if found is not None:
+                said.append(f"{METRICS[metric].label}: {worded_difference(METRICS[metric], found)}")
+        exact = [
+            f"{METRICS[key].label}: {self.value(key)} against {section.value_of(other, key)}"
+            for key in ("total_params", "training_macs")
+        ]
+        return (
+            f"{'. '.join(map(capital, [*said, *exact]))}. These differences describe the runs and "
+            "are no verdicts, because the configuration was chosen after they were seen."
+        )
+
+    def settings(self) -> dict[str, object]:
+        """The settings of its network, and what its sweep varied besides."""
+        config = self.arm.config.model_dump(mode="json")
+        return {key: config[key] for key in dict.fromkeys([*_NETWORK, *self.arm.overrides])}
+
+    def value(self, metric: str) -> str:
+        """One of its metrics."""
+        return self.section.value_of(self.arm, metric)
+
+    def _rivals(self) -> list[tuple[Section, Arm]]:
+        """The study's other configurations that were trained as long on as many images."""
+        found: dict[RunConfig, tuple[Section, Arm]] = {}
+        for section in self._sections.values():
+            for arm in section.frames.arms:
+                if arm.config != self.arm.config and _comparable(arm, self.arm):
+                    before = found.get(arm.config)
+                    if before is None or _seeds(section, arm) > _seeds(*before):
+                        found[arm.config] = section, arm
+        return [*found.values()]
+
+    def _may_be_level(self, section: Section, arm: Arm) -> bool:
+        """Whether the interval of their difference includes zero."""
+        found = compare(self._against(section, arm), LATE_ACCURACY, self.section.pool)
+        return found is None or not found.low > 0
+
+    def _against(self, section: Section, arm: Arm) -> Groups:
+        return Groups(self.section.frames, [self.arm], [arm], section.frames)
+
+
+def _comparable(arm: Arm, other: Arm) -> bool:
+    """Whether both had as much training and as many images."""
+    scale = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
+    return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
+
+
+def _seeds(section: Section, arm: Arm) -> int:
+    return len(section.frames.arm(arm.label))
