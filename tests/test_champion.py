@@ -17,6 +17,7 @@ from PIL import Image
 
 from fmnist_tuning.errors import WeightsError
 from fmnist_tuning.report.figures.garments import Scores
+from fmnist_tuning.store.study import Study
 
 SWEEP = "sweep: one\ntitle: One\ngrid: {dropout_rate: [0.0, 0.4]}\nseeds: [0, 1]\n"
 COMBINED = "sweep: two\ntitle: Two\ncombine: {from: [one], top: 2}\nseeds: [1000, 1001]\n"
@@ -233,6 +234,24 @@ def test_another_networks_weights(imported, client, champion, tmp_path):
     assert "no model is registered" in imported("predict", "0").stderr
 
 
+@pytest.mark.slow
+def test_the_network_of_a_run_that_recorded_no_digest(imported, client, champion):
+    """As those of the first versions: the network that scores what was logged, and no other."""
+    study = Study.existing()
+    for run in study.client.search_runs([study.experiment_id], "params.seed = '1000'"):
+        study.client.delete_tag(run.info.run_id, "fmnist.weights")
+    (sibling,) = client.search_runs(
+        champion.info.experiment_id,
+        f"params.seed = '1001' and params.dropout_rate = '{champion.data.params['dropout_rate']}'",
+    )
+    done = imported("champion", "--weights", weights_of(client, sibling))
+    assert done.returncode == 2
+    assert "not the network of two, " in done.stderr
+    done = imported("champion", "--weights", weights_of(client, champion))
+    assert done.returncode == 0, done.stderr
+    assert "scored again, as its run logged" in done.stdout
+
+
 def test_weights_that_were_exchanged_in_the_store(imported, client, champion, tmp_path):
     """The tag tells, whoever can write to the artefacts."""
     from mlflow import MlflowClient
@@ -282,7 +301,7 @@ def test_a_trial_replaces_nothing_of_the_default_study(fmnist_here, sweep_file, 
     assert "  models:/fashion_mnist_cnn@champion, version 1" in default
     assert "  models:/fashion_mnist_cnn-a_trial_2-b66157d3@champion, version 1" in trial
     journal = (tmp_path / "JOURNAL-a_trial_2-b66157d3.md").read_text()
-    assert "`visualizations/a_trial_2-b66157d3/dropout_impact.png`" in journal
+    assert "`visualizations/a_trial_2-b66157d3/one.png`" in journal
     before = (tmp_path / "JOURNAL.md").read_bytes()
     done = fmnist_here("journal", "--study", "a trial/2", "--output", "JOURNAL.md")
     assert done.returncode == 2

@@ -17,6 +17,7 @@ from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.report.figures.garments import Scores, draw_confusion, draw_mistakes
 from fmnist_tuning.report.figures.style import encode_figure, styled
 from fmnist_tuning.report.study import StudyResults
+from fmnist_tuning.report.wording import described
 from fmnist_tuning.store.records import DATA, WEIGHTS, WEIGHTS_DIGEST, TrackedRun, content_digest
 from fmnist_tuning.store.registry import Registry, champion_uri
 from fmnist_tuning.sweeps.arms import Arm
@@ -130,9 +131,9 @@ def _evaluate(
             "again with `fmnist run ... --force`"
         )
     content = registry.weights(run)
+    brought = content is None and weights is not None
     if content is None and weights is not None:
         content = _brought(weights, finalist)
-        registry.keep_weights(run, content)
     if content is None:
         if finalist.champion:
             raise WeightsError(
@@ -143,6 +144,13 @@ def _evaluate(
         return Evaluation(None, logged, None, {})
     classifier = unpack_weights(content, finalist.config.arguments("network"))
     scores = _score(finalist, classifier, data)
+    if brought:
+        if WEIGHTS_DIGEST not in run.tags and scores.accuracy != logged:
+            raise WeightsError(
+                f"{weights}: not the network of {finalist.title}: it scores "
+                f"{scores.accuracy:.2%}, and the run logged {logged:.2%}"
+            )
+        registry.keep_weights(run, content)
     registered = None
     if finalist.champion:
         images = scores.images[:_EXAMPLES]
@@ -160,7 +168,8 @@ def _evaluate(
 def _brought(path: Path, finalist: Finalist) -> bytes:
     content = read_whole(path)
     found = content_digest(content)
-    recorded = finalist.run.tags.get(WEIGHTS_DIGEST, "nothing")
+    # Runs of the first versions have none recorded; their networks must score what was logged.
+    recorded = finalist.run.tags.get(WEIGHTS_DIGEST, found)
     if found != recorded:
         raise WeightsError(
             f"{path}: its SHA-256 must match the one recorded in the run of {finalist.title}: "
@@ -183,7 +192,8 @@ def _score(finalist: Finalist, classifier: Classifier, data: FashionMnist) -> Sc
 def _figures(finalist: Finalist, scores: Scores) -> dict[str, bytes]:
     arm = finalist.arm
     settings = arm.label.removeprefix(f"{arm.name}: ")
-    who, what = f"{finalist.sweep}, {finalist.name}", f"Seed {finalist.config.seed}; {settings}"
+    named = arm.name or described(arm)
+    who, what = f"{finalist.sweep}, {named}", f"Seed {finalist.config.seed}; {settings}"
     confusion = draw_confusion(scores, CLASS_NAMES, f"What is taken for what: {who}", what)
     mistakes = draw_mistakes(scores, CLASS_NAMES, f"Most wrong about: {who}", what)
     stem = f"{finalist.sweep}_{finalist.name}"

@@ -127,7 +127,7 @@ StudyFile = Annotated[
     typer.Argument(
         parser=user_path,
         metavar="FILE",
-        help="Such as study.jsonl.gz, or study.jsonl.",
+        help="Such as study.jsonl.gz, or study.jsonl; - is the standard input or output.",
         show_default=False,
     ),
 ]

@@ -22,7 +22,7 @@ from fmnist_tuning.report.wording import outcome, spread
 from fmnist_tuning.running.events import PlanResults
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.plan import Plan
-from fmnist_tuning.text import counted, printable
+from fmnist_tuning.text import command_name, counted, printable
 
 if TYPE_CHECKING:
     from fmnist_tuning.champion import Evaluation, Finalist
@@ -57,7 +57,7 @@ def facts(out: Console, lines: Mapping[str, str]) -> None:
 def print_next(out: Console, study: "Study") -> None:
     """Print what shows the verdicts of a study, and its runs in a browser."""
     more = "" if study.name == DEFAULT_STUDY else f" --study {shlex.quote(study.name)}"
-    facts(out, {"judge": f"fmnist results{more}", "browse": study.browse_hint()})
+    facts(out, {"judge": f"{command_name('fmnist')} results{more}", "browse": study.browse_hint()})
 
 
 def print_plan(out: Console, plan: Plan, workers: int) -> None:

@@ -7,6 +7,8 @@ terminals, figures, messages and Markdown, and each of these has its own special
 import hashlib
 import json
 import re
+import shutil
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Final
@@ -57,6 +59,11 @@ def user_path(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # there is no such user
         return Path(path)
+
+
+def command_name(name: str) -> str:
+    """How a person calls a command of this environment, which may not be on the PATH."""
+    return name if shutil.which(name) else str(Path(sys.executable).with_name(name))
 
 
 def counted(number: int, noun: str) -> str:

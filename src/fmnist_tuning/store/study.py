@@ -6,8 +6,6 @@ holds its definition. None is nested, so that MLflow's page draws all curves tog
 """
 
 import shlex
-import shutil
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
 from fmnist_tuning.store.uris import public, resolve, translated
 from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.text import command_name
 
 # MLflow can show an experiment in two ways; this one has the curves of trainings.
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -133,9 +132,7 @@ class Study:
         )
         if self.uri.startswith(("http://", "https://")):
             return f"open {self.place.rstrip('/')}/{page}"
-        # `make run` does not put the environment's commands on the PATH.
-        installed = Path(sys.executable).with_name("mlflow")
-        command = "mlflow ui" if shutil.which("mlflow") else f"{installed} ui"
+        command = f"{command_name('mlflow')} ui"
         if self.uri != resolve(None, environment=False):
             command += f" --backend-store-uri {shlex.quote(self.place)}"
         if uris.is_file_store(self.uri):

@@ -1,15 +1,18 @@
 """What a journal says about the best configuration of its study, and by which rule it is that."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fmnist_tuning.analysis.best import winner
 from fmnist_tuning.analysis.verdicts import Groups, compare
 from fmnist_tuning.metrics import LATE_ACCURACY, METRICS
-from fmnist_tuning.report.journal.section import Section
 from fmnist_tuning.report.wording import capital, described, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.text import counted
+
+if TYPE_CHECKING:
+    from fmnist_tuning.report.journal.section import Section
 
 _RULE = (
     "The rule: of all configurations, it has the highest lower end of the 95 % interval of this "
@@ -26,7 +29,7 @@ _NETWORK = (
 class Winner:
     """The best configuration for a journal's template; the methods return Markdown."""
 
-    def __init__(self, sections: Mapping[str, Section]) -> None:
+    def __init__(self, sections: "Mapping[str, Section]") -> None:
         frames, self.arm = winner({sweep: section.frames for sweep, section in sections.items()})
         self.section = sections[frames.sweep.id]
         self._sections = sections
@@ -97,7 +100,7 @@ class Winner:
         """One of its metrics."""
         return self.section.value_of(self.arm, metric)
 
-    def _rivals(self) -> list[tuple[Section, Arm]]:
+    def _rivals(self) -> "list[tuple[Section, Arm]]":
         """The study's other configurations that were trained as long on as many images."""
         found: dict[RunConfig, tuple[Section, Arm]] = {}
         for section in self._sections.values():
@@ -108,12 +111,12 @@ class Winner:
                         found[arm.config] = section, arm
         return [*found.values()]
 
-    def _may_be_level(self, section: Section, arm: Arm) -> bool:
+    def _may_be_level(self, section: "Section", arm: Arm) -> bool:
         """Whether the interval of their difference includes zero."""
         found = compare(self._against(section, arm), LATE_ACCURACY, self.section.pool)
         return found is None or not found.low > 0
 
-    def _against(self, section: Section, arm: Arm) -> Groups:
+    def _against(self, section: "Section", arm: Arm) -> Groups:
         return Groups(self.section.frames, [self.arm], [arm], section.frames)
 
 
@@ -123,5 +126,5 @@ def _comparable(arm: Arm, other: Arm) -> bool:
     return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
 
 
-def _seeds(section: Section, arm: Arm) -> int:
+def _seeds(section: "Section", arm: Arm) -> int:
     return len(section.frames.arm(arm.label))
