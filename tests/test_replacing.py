@@ -75,7 +75,7 @@ def test_a_combination(ran, tmp_path, fmnist_here):
         assert done.returncode == 0, done.stderr
     for combine, fixed, change in (
         ("from: [s], top: 1", "", "combine.top: 2 → 1"),
-        ("from: [s], top: 2, max_params: 9", "", "combine.max_params: None → 9"),
+        ("from: [s], top: 2, max_params: 9", "", "combine.max_params: none → 9"),
         ("from: [s], top: 2", "fixed: {learning_rate: 0.01}", "learning_rate: 0.001 → 0.01"),
     ):
         done = run(combine, fixed, command="plan")

@@ -80,7 +80,7 @@ class Ledger:
 
     def end(self, sweep: Sweep, status: EndStatus) -> None:
         """Close a sweep's own run."""
-        self._begin_again_where_deleted()
+        self._begin_again_if_deleted(sweep, self._sweeps[sweep.id][1])
         self._tracker.end_run(self._sweeps.pop(sweep.id)[1], status)
 
     def share(self, found: FinishedRun, users: Mapping[str, str]) -> None:
@@ -110,7 +110,7 @@ class Ledger:
                 return False
             tags = self._tags(environment)
             if self._force and (replaced := self._study.finished_run(run.fingerprint)):
-                tags[records.REPLACES] = replaced.run_id
+                tags[records.RETRAINS] = replaced.run_id
             usable = [other for other in others if self._can_go_on(other, tags)][:1]
             for other in running:
                 if other not in usable:
@@ -173,7 +173,8 @@ class Ledger:
         """Show other commands, every 20 seconds, that this one is working."""
         if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
             self._beaten = time.monotonic()
-            self._begin_again_where_deleted()
+            for sweep, run_id in [*self._sweeps.values()]:
+                self._begin_again_if_deleted(sweep, run_id)
             own_runs = [run_id for _, run_id in self._sweeps.values()]
             for run_id in (*own_runs, *(active.run_id for active in self._active.values())):
                 try:
@@ -200,11 +201,10 @@ class Ledger:
                     self._tracker.end_run(run.run_id, "KILLED", reason)
         self._locks.close(unfinished=store_failed)
 
-    def _begin_again_where_deleted(self) -> None:
+    def _begin_again_if_deleted(self, sweep: Sweep, run_id: str) -> None:
         """A sweep's own run may be deleted while its runs are trained; they need its definition."""
-        for sweep, run_id in [*self._sweeps.values()]:
-            if self._tracker.is_deleted(run_id):
-                self.begin(sweep)
+        if self._tracker.is_deleted(run_id):
+            self.begin(sweep)
 
     def _new(self, run: PlannedRun, users: Mapping[str, str], tags: Mapping[str, str]) -> ActiveRun:
         run_id = self._tracker.start_run(

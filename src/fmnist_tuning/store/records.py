@@ -32,7 +32,7 @@ PROGRAM: Final = "fmnist.version"
 REASON: Final = "fmnist.reason"
 OWNER: Final = "fmnist.owner"
 HEARTBEAT: Final = "fmnist.heartbeat"
-REPLACES: Final = "fmnist.replaces"  # the finished run that `--force` trained again
+RETRAINS: Final = "fmnist.replaces"  # the finished run that `--force` trained again
 DEFINITION: Final = "fmnist.definition"
 WEIGHTS_DIGEST: Final = "fmnist.weights"
 

@@ -64,11 +64,8 @@ class Study:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 try:
-                    location, tags = (
-                        uris.artifact_location(uri, name),
-                        {**_STUDY_TAGS, VIEW: view(_TRAININGS)},
-                    )
-                    client.create_experiment(name, location, tags)
+                    tags = {**_STUDY_TAGS, VIEW: view(_TRAININGS)}
+                    client.create_experiment(name, uris.artifact_location(uri, name), tags)
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
@@ -233,7 +230,7 @@ class Study:
 
     def _finished(self, condition: str) -> dict[str, TrackedRun]:
         found = [records.tracked_run(run) for run in self.search("run", condition)]
-        replaced = {run.tags.get(records.REPLACES) for run in found}
+        replaced = {run.tags.get(records.RETRAINS) for run in found}
         # Clocks can be set back, so a run that says which one it replaces comes after that.
         found.sort(key=lambda run: (run.run_id not in replaced, run.ended))
         return {run.fingerprint: run for run in found if records.has_result(run.metrics)}

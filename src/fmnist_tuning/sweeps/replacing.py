@@ -50,7 +50,8 @@ def _of_combinations(sweep: Sweep, before: Sweep) -> str | None:
     ]
     for key, was, now in pairs:
         if was != now:
-            return f"{key}: {format_value(was)} → {format_value(now)}"
+            old_one, new_one = ("none" if v is None else format_value(v) for v in (was, now))
+            return f"{key}: {old_one} → {new_one}"
     return None
 
 

@@ -32,7 +32,7 @@ _ORIGIN_TAGS: Final = {
 
 _FIELD_TAGS: Final = {
     *(records.KIND, records.FINGERPRINT, records.SWEEPS, records.DATA),
-    *(records.DEFINITION, records.OWNER, records.HEARTBEAT, records.REPLACES),
+    *(records.DEFINITION, records.OWNER, records.HEARTBEAT, records.RETRAINS),
 }
 """An entry has fields for these, or they only matter while a command runs."""
 
