@@ -115,6 +115,18 @@ def test_a_run_that_another_command_has_finished(plan):
         assert display.progress.tasks[0].completed == run.config.epochs
 
 
+@pytest.mark.parametrize(("count", "lines"), [(3, 3), (60, 1)])
+def test_many_reused_runs_are_one_line(plan, count, lines):
+    """A decided study has hundreds of them."""
+    out = Console(file=io.StringIO(), width=120)
+    with RunDisplay(out, plan) as display:
+        for _ in range(count):
+            display.show(Reused(plan.rows[0].run, {ACCURACY: 0.9}))
+    shown = out.file.getvalue().splitlines()
+    assert len(shown) == lines
+    assert (shown[0] == "exp9_long_name: 60 runs reused") == (lines == 1)
+
+
 def test_the_plans_own_estimate_comes_first(sweep_file):
     """While nothing has been measured: three trainings by one worker, by two, and by many."""
     text = SWEEP.replace(GRID, "grid: {dropout_rate: [0.1, 0.2, 0.3]}")

@@ -1,6 +1,7 @@
 """What a person sees while a plan runs: progress bars on a terminal, plain lines elsewhere."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from typing import Final, Self
@@ -18,6 +19,7 @@ from fmnist_tuning.terminal import duration, escape, facts, percent
 from fmnist_tuning.text import counted
 
 _PLAN: Final = "plan"
+_LISTED: Final = 5  # reused runs of a sweep that are shown one by one
 
 
 def follow(
@@ -67,6 +69,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             # A terminal that cannot move its cursor gets lines.
             disable=out.quiet or not out.is_terminal or out.is_dumb_terminal,
         )
+        self._reused: list[events.Reused] = []  # not shown yet
         self._awaited: set[str] = set()  # runs of the plan that no command of ours has begun
         self._bars: dict[str, TaskID] = {}  # the plan's, and each run's by its fingerprint
 
@@ -75,10 +78,16 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._show_reused()
         self.progress.stop()
 
     def show(self, event: events.Event) -> None:
         """Show what has happened."""
+        if isinstance(event, events.Reused):
+            self._reused.append(event)
+            self._count_as_done(event.run)
+            return
+        self._show_reused()
         match event:
             case events.Ready():
                 self._show_ready(event)
@@ -88,10 +97,6 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self._show_epoch(run, metrics)
             case events.Finished(run) | events.Failed(run):
                 self._show_end(event, run)
-            case events.Reused(run, metrics):
-                accuracy = percent(metrics[ACCURACY])
-                self._line(f"{_title(run)}: reused, val accuracy {accuracy}", style="dim")
-                self._count_as_done(run)
             case events.Chosen(sweep):
                 self._line(f"{sweep.id}: chosen by the sweeps that it combines:")
                 for arm in sweep.arms:
@@ -173,6 +178,18 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             accuracy = percent(event.metrics[ACCURACY])
             took = duration(event.metrics["train_seconds"])
             self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
+
+    def _show_reused(self) -> None:
+        """A line for each run that was reused since, or for each sweep of many."""
+        many = Counter(event.run.sweep for event in self._reused)
+        for event in self._reused:
+            if many[event.run.sweep] <= _LISTED:
+                accuracy = percent(event.metrics[ACCURACY])
+                self._line(f"{_title(event.run)}: reused, val accuracy {accuracy}", style="dim")
+        for sweep, count in many.items():
+            if count > _LISTED:
+                self._line(f"{sweep}: {counted(count, 'run')} reused", style="dim")
+        self._reused.clear()
 
     def _count_as_done(self, run: PlannedRun) -> None:
         """A run of this plan that another command has finished; others are reused from before."""
