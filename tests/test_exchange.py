@@ -354,6 +354,21 @@ def test_export_to_stdout(fmnist, study_of_six, name):
     assert done.stderr.endswith(b"26 runs and 6 sweeps\n")
 
 
+def test_import_from_the_standard_input(original, migrated):
+    """`-` is what another command writes there, packed or plain."""
+    packed = original.read_bytes()
+    for number, content in enumerate((packed, gzip.decompress(packed))):
+        command = [sys.executable, "-m", "fmnist_tuning", "import", "-", "--study", f"in{number}"]
+        done = subprocess.run(
+            command, input=content, capture_output=True, cwd=migrated.parent, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"runs added" in done.stdout
+    found = [Study.existing(f"in{number}").finished_runs() for number in (0, 1)]
+    assert found[0].keys() == found[1].keys()
+    assert found[0]
+
+
 def test_import_from_a_pipe(fmnist_here, original, tmp_path):
     """As `export -` writes it, packed or plain; a named pipe cannot go back either."""
     os.mkfifo(tmp_path / "pipe")
