@@ -81,7 +81,10 @@ class Winner:
         for metric in (LATE_ACCURACY, "late_val_loss"):
             found = compare(asked, metric, self.section.pool)
             if found is not None:
-                said.append(f"{METRICS[metric].label}: {worded_difference(METRICS[metric], found)}")
+                row = METRICS[metric]
+                better = (found.difference < 0) == (row.better == "lower")
+                word = "better" if better else "worse" if found.difference else "level"
+                said.append(f"{row.label}, {word}: {worded_difference(row, found)}")
         exact = [
             f"{METRICS[key].label}: {self.value(key)} against {section.value_of(other, key)}"
             for key in ("total_params", "training_macs")
