@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from fmnist_tuning.report.journal.page import render_page
+
 STUDY = ROOT / "study/fashion_mnist_cnn_tuning.jsonl.gz"
 
 
@@ -57,21 +59,35 @@ def assert_same_figures(folder, at_least):
 def test_what_the_journal_says_by_hand(shipped):
     """The figures that stand beside published ones are the study's too."""
     shown = pd.read_csv(io.StringIO(shipped("results", "--csv").stdout))
-    base = shown[(shown["sweep"] == "exp1_dropout") & (shown["arm"] == "dropout_rate=0.5")]
     text = " ".join((ROOT / "JOURNAL.md").read_text(encoding="utf-8").split())
-    for metric, sentence in {
-        "final_val_accuracy": "end between {:.2f} and {:.2f} %;",
-        "best_val_accuracy": "their best epochs have between {:.2f} and {:.2f} %.",
-    }.items():
-        assert sentence.format(base[metric].min() * 100, base[metric].max() * 100) in text
-    means = shown.groupby(["sweep", "arm"])["final_val_accuracy"].mean()
-    assert f"single ones reach {shown['final_val_accuracy'].max() * 100:.2f} %;" in text
-    assert f"has a mean above {means.max() * 100:.2f} %." in text
-    fresh = shown[(shown["sweep"] == "exp6_combined") & shown["arm"].str.startswith("base")]
+    base = shown[(shown["sweep"] == "exp1_dropout") & (shown["arm"] == "dropout_rate=0.5")]
+    ends, best = base["final_val_accuracy"] * 100, base["best_val_accuracy"] * 100
+    assert (
+        f"The {len(base)} trainings of the base configuration in experiment 1 end between "
+        f"{ends.min():.2f} and {ends.max():.2f} %; their best epochs have between {best.min():.2f} "
+        f"and {best.max():.2f} %."
+    ) in text
+    sixth = shown[shown["sweep"] == "exp6_combined"]
+    fresh = sixth[sixth["arm"].str.startswith("base")]
     ends = fresh["final_val_accuracy"] * 100
-    assert f"end between {ends.min():.2f} and {ends.max():.2f} %. The ranges overlap" in text
-    assert "**Against the base configuration:** It is the base configuration." in text
-    assert "than the base configuration: **inconclusive**" in text
+    sentence = f"{len(fresh)} more, on the seeds of experiment 6, end between"
+    assert f"{sentence} {ends.min():.2f} and {ends.max():.2f} %." in text
+    assert f"single ones reach {shown['final_val_accuracy'].max() * 100:.2f} %;" in text
+    means = shown.groupby(["sweep", "arm"])["final_val_accuracy"].mean()
+    assert f"has a mean above {means.max() * 100:.2f} %." in text
+    late = sixth.groupby(sixth["arm"].str[0])["late_val_accuracy"].mean() * 100
+    own = f"{late['A']:.2f}, {late['B']:.2f} and {late['C']:.2f} %"
+    assert f"have means of {own} over their last three epochs; the base" in text
+    assert f"configuration has {late['b']:.2f} % on the same seeds" in text
+    assert "than the base configuration: **refuted**" in text
     assert (
         text.count("% predicted (") == len(re.findall(r"came out −[0-9.]+ points from", text)) == 3
     )
+
+
+def test_the_page_is_that_of_the_journal():
+    """One file with all figures, small enough to be sent."""
+    page = ROOT / "visualizations/journal.html"
+    text = (ROOT / "JOURNAL.md").read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == render_page(text, ROOT)
+    assert page.stat().st_size < 3_000_000
