@@ -77,8 +77,8 @@ def test_what_the_journal_says_by_hand(shipped):
     assert f"has a mean above {means.max() * 100:.2f} %." in text
     late = sixth.groupby(sixth["arm"].str[0])["late_val_accuracy"].mean() * 100
     own = f"{late['A']:.2f}, {late['B']:.2f} and {late['C']:.2f} %"
-    assert f"have means of {own} over their last three epochs; the base" in text
-    assert f"configuration has {late['b']:.2f} % on the same seeds" in text
+    assert f"have means of {own} over their last three epochs (8, 3 and 3 seeds); the base" in text
+    assert f"configuration has {late['b']:.2f} % on the {len(fresh)} seeds" in text
     assert "than the base configuration: **refuted**" in text
     assert (
         text.count("% predicted (") == len(re.findall(r"came out −[0-9.]+ points from", text)) == 3

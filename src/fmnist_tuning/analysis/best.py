@@ -8,7 +8,7 @@ from statistics import fmean
 from fmnist_tuning.analysis.contrasts import moderated_interval
 from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.analysis.pool import Pool
-from fmnist_tuning.analysis.verdicts import Groups, told_apart
+from fmnist_tuning.analysis.verdicts import Groups, groups, judge_claims, told_apart
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 
@@ -71,14 +71,34 @@ def standings(
 ) -> dict[str, Standing]:
     """Which arm has the best mean, and which arms the data cannot tell from it; by arm label.
 
-    Every other arm is compared with the best, see `told_apart`.
+    Every other arm is compared with the best, see `told_apart`. What is certainly worse than an arm
+    that is certainly worse than the best, is so too.
     """
     arms = ranked(frames, metric)
     if not arms:
         return {}
     best, *rest = arms
     certain = told_apart(frames, [Groups(frames, [best], [arm]) for arm in rest], others, metric)
+    worse = {arm.label for arm, apart in zip(rest, certain, strict=True) if apart}
+    if metric == ACCURACY:
+        worse = _with_those_below(worse, frames, others)
     return {best.label: Standing(best=True, tied=False)} | {
-        arm.label: Standing(best=False, tied=not apart)
-        for arm, apart in zip(rest, certain, strict=True)
+        arm.label: Standing(best=False, tied=arm.label not in worse) for arm in rest
     }
+
+
+def _with_those_below(
+    worse: set[str], frames: SweepFrames, others: Mapping[str, SweepFrames]
+) -> set[str]:
+    """With the arms that claims show to be worse than one of them."""
+    steps = []
+    for claim, verdict in judge_claims(frames, others):
+        if verdict is None or claim.metric not in {ACCURACY, LATE_ACCURACY} or claim.versus_sweep:
+            continue
+        asked = groups(frames, claim.arm, claim.versus)
+        if verdict.word in {"supported", "refuted"} and len(asked.arms) == len(asked.versus) == 1:
+            one, other = asked.arms[0].label, asked.versus[0].label
+            steps.append((one, other) if verdict.contrast.difference > 0 else (other, one))
+    for _ in steps:  # the longest chain has all of them
+        worse |= {lower for higher, lower in steps if higher in worse}
+    return worse

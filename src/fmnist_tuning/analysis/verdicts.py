@@ -23,7 +23,7 @@ from fmnist_tuning.analysis.looks import (
 from fmnist_tuning.analysis.pool import Pool
 from fmnist_tuning.analysis.power import Needed, seeds_needed
 from fmnist_tuning.analysis.spread import UNKNOWN
-from fmnist_tuning.metrics import ACCURACY, METRICS
+from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.sweep import Claim
@@ -138,9 +138,10 @@ def told_apart(
     """Which of some differences within a sweep are certain; `others` as in `judge_claims`.
 
     If a claim is about the same difference, its verdict counts, so that no two answers contradict
-    each other. For the rest, what `REST_RATE` allows is shared by all pairs of arms and all effects
-    of the sweep, asked or not, so it does not matter that the data chose the best arm. Of other
-    metrics than `ACCURACY`, only claims are certain: each would need a share of its own.
+    each other; a claim on the last epochs' accuracy is about the final one's too. For the rest,
+    what `REST_RATE` allows is shared by all pairs of arms and all effects of the sweep, asked or
+    not, so it does not matter that the data chose the best arm. Of other metrics than `ACCURACY`,
+    only claims are certain: each would need a share of its own.
     """
     claimed = {
         verdict.contrast.question: verdict.word in {"supported", "refuted"}
@@ -153,8 +154,10 @@ def told_apart(
     rate = REST_RATE if frames.sweep.claims else CLAIMS_RATE + REST_RATE
     certain = []
     for asked in questions:
-        if (question := asked.question(metric)) in claimed:
-            certain.append(claimed[question])
+        same = [metric, LATE_ACCURACY] if metric == ACCURACY else [metric]
+        verdicts = [claimed[q] for q in map(asked.question, same) if q in claimed]
+        if verdicts:
+            certain.append(any(verdicts))
         elif metric == ACCURACY:
             (decision,) = decide([_evidence(asked, metric, pool, 0.0)], rate / family)
             certain.append(decision is not None and decision.kind == "differs")
