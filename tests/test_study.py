@@ -56,6 +56,19 @@ def assert_same_figures(folder, at_least):
             assert np.array_equal(np.asarray(new), np.asarray(old)), name
 
 
+def test_marks_and_verdicts_agree(shipped):
+    """Three blocks beat two, and two beat one: neither is marked as just as good as three.
+
+    The claims are on the last epochs, the marks on the final one; one and three blocks are in no
+    claim, and have three seeds in common.
+    """
+    lines = shipped("results", "exp3_conv_depth").stdout.splitlines()
+    found = {n: next(line for line in lines if f"num_conv_layers={n}" in line) for n in (1, 2, 3)}
+    assert found[3].startswith(" *")
+    assert not found[2].startswith(" ~")
+    assert not found[1].startswith(" ~")
+
+
 def test_what_the_journal_says_by_hand(shipped):
     """The figures that stand beside published ones are the study's too."""
     shown = pd.read_csv(io.StringIO(shipped("results", "--csv").stdout))
