@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from conftest import CONFIGS
 
+from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.analysis.frames import SweepFrames, build_frames
 from fmnist_tuning.metrics import CURVES, EpochMetrics, RunOutcome
 from fmnist_tuning.sweeps.cost import parameter_count
@@ -123,12 +124,13 @@ def write_study(
     accuracy: Accuracy = plausible,
     *,
     keep: Callable[[PlannedRun], bool] = lambda _: True,
+    name: str = DEFAULT_STUDY,
 ) -> None:
     """The same into a real store, through the program's own door."""
     from fmnist_tuning.store.study import Study
     from fmnist_tuning.store.tracker import Tracker
 
-    study = Study.open(tracking_uri=uri)
+    study = Study.open(name, uri)
     tracker, written = Tracker(study), set(study.finished_runs())
     for sweep in sweeps:
         sweep_run = tracker.begin_sweep(sweep, DIGEST)

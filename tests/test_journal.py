@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from studies import six_experiments, sweep_of, write_study
 
 from fmnist_tuning.errors import JournalError
 from fmnist_tuning.report.journal.blocks import read_blocks, replace_blocks
@@ -99,6 +100,28 @@ def test_the_template_keeps_the_users_headings():
     positions = [headings.index(heading) for heading in HEADINGS]
     assert positions == sorted(positions)
     assert not re.search(r"\[[A-Z]", template)
+
+
+def test_a_journal_keeps_its_chapters(fmnist_here, migrated):
+    """One of a study of one's own is brought up to date, also after it got one of the six."""
+    uri = f"sqlite:///{migrated}"
+    own = sweep_of("sweep: own\ntitle: Own\ngrid: {dropout_rate: [0.1, 0.2]}\n", migrated.parent)
+    write_study([own], uri, name="mine")
+    done = fmnist_here("journal", "--study", "mine")
+    assert done.returncode == 0, done.stderr
+    path = migrated.parent / "JOURNAL-mine.md"
+    assert "Experiment 1" not in path.read_text()
+    write_study(six_experiments()[:1], uri, name="mine")
+    done = fmnist_here("journal", "--study", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "### Dropout Rate Exploration" in path.read_text()
+    # A journal of before has all chapters, and keeps them.
+    full = path.with_name("full.md")
+    marker = "<!-- fmnist:study fashion_mnist_cnn_tuning -->"
+    text = (ROOT / "JOURNAL.md").read_text(encoding="utf-8")
+    full.write_text(text.replace(marker, marker.replace("fashion_mnist_cnn_tuning", "mine")))
+    done = fmnist_here("journal", "--study", "mine", "--output", full)
+    assert done.returncode == 0, done.stderr
 
 
 HEADINGS = [

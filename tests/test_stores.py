@@ -429,8 +429,12 @@ def test_a_disk_that_is_absent_for_a_moment(tmp_path, blank_store):
     original.rename(tmp_path / "away")
     Study.existing("s", f"sqlite:///{copy}/mlflow.db")
     assert artifact_places(copy) == {"ones", "onet"}
-    Study.open("s", f"sqlite:///{copy}/mlflow.db")
+    study = Study.existing("s", f"sqlite:///{copy}/mlflow.db", writing=True)
     assert artifact_places(copy) == {"twos", "onet"}
+    (run,) = study.client.search_runs([study.experiment_id])
+    study.client.log_text(run.info.run_id, "new", "note.txt")
+    assert (copy / "mlruns/s").exists()
+    assert not original.exists()
 
 
 def test_one_database_by_two_paths(tmp_path, blank_store):

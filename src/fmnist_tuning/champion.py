@@ -41,7 +41,7 @@ class Finalist:
     arm: Arm
     run: TrackedRun
     config: RunConfig  # the run's settings, with its seed
-    champion: bool  # its arm has the best mean
+    champion: bool  # its arm is the study's winner
 
     @property
     def metric(self) -> str:

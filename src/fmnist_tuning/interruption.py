@@ -5,6 +5,7 @@ a connection can stay open and lock the database for whatever this command still
 raises while Python calls a finalizer, the exception is lost.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ _shields = 0
 
 
 def handle_signals() -> None:
-    """Let the first signal raise `Interrupted` in the main thread, and the second one kill."""
+    """Let a signal raise `Interrupted` in the main thread, and the same one again kill."""
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(number, _interrupt)
@@ -47,4 +48,6 @@ def _interrupt(number: int, _frame: object) -> None:
     global _asked  # noqa: PLW0603
     signal.signal(number, signal.SIG_DFL)  # the second time ends it at once; workers follow
     _asked = True
+    if _shields and os.isatty(2):
+        os.write(2, b"\nending after this call to the database; once more ends it at once\n")
     check()

@@ -65,7 +65,7 @@ def print_forecasts(out: Console, forecasts: Sequence[Forecast], claims: int) ->
     if not forecasts:
         return
     assumed = any(forecast.assumed for forecast in forecasts)
-    where = "in the shipped study" if assumed else "so far"
+    where = "in the shipped study" if assumed else "in the runs so far"
     out.print(
         f"How many seeds see a difference as large as its margin in four of five studies, if "
         f"repeats differ as {where}:"
@@ -85,7 +85,7 @@ def print_forecasts(out: Console, forecasts: Sequence[Forecast], claims: int) ->
         line = f"{forecast.sweep}: {forecast.claim.that}: {sees}"
         out.print(Padding(escape(line), (0, 0, 0, 2)))
     if further:
-        out.print(f"  {counted(further, 'further claim')}: exact, or nothing to go by")
+        out.print(f"  {counted(further, 'further claim')}: exact, or no estimate is possible")
 
 
 def print_at_most(out: Console, most: Plan, workers: int) -> None:

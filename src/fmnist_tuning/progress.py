@@ -78,14 +78,15 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._show_reused()
-        self.progress.stop()
+        try:
+            self._show_reused()
+        finally:
+            self.progress.stop()
 
     def show(self, event: events.Event) -> None:
         """Show what has happened."""
         if isinstance(event, events.Reused):
-            self._reused.append(event)
-            self._count_as_done(event.run)
+            self._add_reused(event)
             return
         self._show_reused()
         match event:
@@ -178,6 +179,12 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             accuracy = percent(event.metrics[ACCURACY])
             took = duration(event.metrics["train_seconds"])
             self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
+
+    def _add_reused(self, event: events.Reused) -> None:
+        self._reused.append(event)
+        self._count_as_done(event.run)
+        if _PLAN in self._bars:  # trainings have begun, so the next event may take long
+            self._show_reused()
 
     def _show_reused(self) -> None:
         """A line for each run that was reused since, or for each sweep of many."""

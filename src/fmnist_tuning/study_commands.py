@@ -62,7 +62,7 @@ def plot(
     from fmnist_tuning.report.figures.sweep_figures import draw_study, draw_study_claims
     from fmnist_tuning.report.study import open_study
 
-    found = open_study(experiment, tracking_uri, sweeps or (), partly=True)
+    found = open_study(experiment, tracking_uri, sweeps or (), partly=True, writing=True)
     for frames in found.sweeps.values():
         if frames.missing:
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
@@ -147,7 +147,7 @@ def champion(
     from fmnist_tuning.data.files import find
     from fmnist_tuning.report.study import open_study
 
-    found = open_study(experiment, tracking_uri)
+    found = open_study(experiment, tracking_uri, writing=True)
     for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights, sheet=style):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)

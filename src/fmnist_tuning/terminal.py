@@ -161,7 +161,7 @@ def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFram
     right, least_places = range(2, len(header)), [header.index(column) for column in least]
     _print_table(out, header, lines, right=right, least=least_places, title=title)
     marks = {line[0] for line in lines}
-    seeds = min(int(line[2]) for line in lines)
+    seeds = max(int(line[2]) for line in lines)
     alone = ", as nothing can with one seed" if seeds == 1 else ""
     legend = ["* best mean val accuracy"] if len(lines) > 1 else []
     legend += [f"~ cannot be told apart from it{alone}"] if "~" in marks else []

@@ -48,8 +48,9 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
     """The arm of a study that is surely the best; one sweep at least has a finished run.
 
     Of all arms, it has the highest lower end of the 95 % interval of its mean accuracy over the
-    last epochs. Few seeds make a wide interval, so an arm does not win by a few lucky ones. If no
-    spread is known, the highest mean wins.
+    last epochs. Few seeds make a wide interval, so an arm does not win by a few lucky ones. If the
+    study is too small to tell how much repeats differ, the highest mean wins: two seeds that agree
+    by chance would have an interval of no width.
     """
     places = [(frames, arm) for frames in sweeps.values() for arm in frames.arms]
     late = any(frames.by_seed([arm], LATE_ACCURACY) for frames, arm in places)
@@ -61,8 +62,9 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
         if not values:
             return -math.inf, -math.inf
         low, _ = moderated_interval(values, pool.spread(metric, place[1].config))
-        return -math.inf if math.isnan(low) else low, fmean(values)
+        return low if known else fmean(values), fmean(values)
 
+    known = all(pool.spread(metric, arm.config).prior for _, arm in places)
     return max(places, key=surely)
 
 

@@ -1,13 +1,13 @@
 """Main effects and interactions of a sweep over a grid, and what else its arms change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import SweepFrames, summary
 from fmnist_tuning.analysis.pool import Pool
-from fmnist_tuning.analysis.verdicts import Groups, compare, doubled, groups
+from fmnist_tuning.analysis.verdicts import Groups, compare, groups
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
 
@@ -77,7 +77,7 @@ def _interactions(
         name = f"{label_of(factor)} × {label_of(second)}"
         if len(levels) > 1 or len(others) > 1:
             name += f" ({label_of_value(level)}, {label_of_value(other)})"
-        effects.append(Effect(name, asked, doubled(found), interaction=True))
+        effects.append(Effect(name, asked, _doubled(found), interaction=True))
     return effects
 
 
@@ -114,3 +114,15 @@ def confounds(frames: SweepFrames) -> list[str]:
         f"times the {params[low]:,.0f} of {low}. A difference may "
         f"come of size as well as of {swept}."
     ]
+
+
+def _doubled(found: Contrast) -> Contrast:
+    """Twice a difference, with all that belongs to it."""
+    return replace(
+        found,
+        difference=2 * found.difference,
+        low=2 * found.low,
+        high=2 * found.high,
+        deviation=2 * found.deviation,
+        error=2 * found.error,
+    )

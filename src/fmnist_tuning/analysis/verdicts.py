@@ -6,7 +6,7 @@ shared by all that its tables and the journal say besides. See docs/statistics.m
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from fmnist_tuning.analysis.contrasts import Contrast, Question, contrast
@@ -154,7 +154,9 @@ def told_apart(
     rate = REST_RATE if frames.sweep.claims else CLAIMS_RATE + REST_RATE
     certain = []
     for asked in questions:
-        same = [metric, LATE_ACCURACY] if metric == ACCURACY else [metric]
+        same = [metric]
+        if metric == ACCURACY and _agree(asked, pool):
+            same.append(LATE_ACCURACY)
         verdicts = [claimed[q] for q in map(asked.question, same) if q in claimed]
         if verdicts:
             certain.append(any(verdicts))
@@ -164,6 +166,13 @@ def told_apart(
         else:
             certain.append(False)
     return certain
+
+
+def _agree(asked: Groups, pool: Pool) -> bool:
+    """Whether the final accuracy and that of the last epochs differ in the same direction."""
+    found = [compare(asked, metric, pool) for metric in (ACCURACY, LATE_ACCURACY)]
+    one, other = (contrast.difference if contrast else 0.0 for contrast in found)
+    return one * other > 0
 
 
 def groups_of(
@@ -279,15 +288,3 @@ def _exact(claim: Claim, found: Contrast) -> Verdict:
     else:
         word = "refuted"
     return Verdict(word, found, found.seeds, found.low, found.high, found.p, claim.margin, None)
-
-
-def doubled(found: Contrast) -> Contrast:
-    """Twice a difference, with all that belongs to it."""
-    return replace(
-        found,
-        difference=2 * found.difference,
-        low=2 * found.low,
-        high=2 * found.high,
-        deviation=2 * found.deviation,
-        error=2 * found.error,
-    )

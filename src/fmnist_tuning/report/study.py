@@ -34,10 +34,16 @@ class StudyResults:
 
 
 def open_study(
-    name: str, tracking_uri: str | None, only: Sequence[str] = (), *, partly: bool = False
+    name: str,
+    tracking_uri: str | None,
+    only: Sequence[str] = (),
+    *,
+    partly: bool = False,
+    writing: bool = False,
 ) -> StudyResults:
-    """Open a study that must exist, and read it."""
-    return read_study(Study.existing(name, tracking_uri), only=only, partly=partly)
+    """Open a study that must exist, and read it; `writing` says that figures will be added."""
+    study = Study.existing(name, tracking_uri, writing=writing)
+    return read_study(study, only=only, partly=partly)
 
 
 def read_study(

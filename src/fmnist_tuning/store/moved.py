@@ -16,7 +16,7 @@ def follow(client: MlflowClient, location: str, database: Path, *, writing: bool
 
     `location` is where they should be. If that is another project's folder `mlruns/NAME`, and the
     database's own folder has it too, the paths in the database that lead into the other `mlruns`
-    are changed, as far as the files are here. If the other project is gone and this command
+    are changed, for each study whose folder is here. If the other project is gone and this command
     writes, the experiment's own paths are changed in any case, or new files would make the other
     project's folders again. Artefacts that are kept anywhere else stay there.
     """
@@ -48,7 +48,8 @@ def _rewrite(client: MlflowClient, old: Path, new: Path) -> None:
                 if path is None or not path.is_relative_to(old.parent):
                     continue
                 moved = new.parent / path.relative_to(old.parent)
-                if moved.exists() or path.is_relative_to(old):
+                study = new.parent / path.relative_to(old.parent).parts[0]
+                if study.exists() or path.is_relative_to(old):
                     after = moved.as_uri() if before.startswith("file:") else str(moved)
                     rows = session.query(column.class_).filter(column == before)
                     rows.update({column: after}, synchronize_session=False)

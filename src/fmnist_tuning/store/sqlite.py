@@ -2,7 +2,7 @@
 
 MLflow makes and migrates a database in place, step by step. If it is killed meanwhile, it can never
 open the database again. So we let it work on a copy, which SQLite writes back in one transaction:
-the file keeps its owner and its readers. Nobody else can write to the database meanwhile.
+the file keeps its owner and its rights. Nobody else can use the database meanwhile.
 """
 
 import contextlib
@@ -46,8 +46,8 @@ def prepare(place: Path, timeout: float) -> None:
             if _revision(database) == newest:
                 return
             _lock(database)
-            if place.stat().st_ino != opened:  # another command has moved it aside meanwhile
-                continue
+            if not place.exists() or place.stat().st_ino != opened:
+                continue  # another command has moved it aside meanwhile
             if _revision(database) == newest or _migrated(database, place):
                 return
             place.rename(_free_name(place))

@@ -78,8 +78,17 @@ class Study:
         return cls(client, uri, name, experiment.experiment_id)
 
     @classmethod
-    def find(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study | None":
-        """Open a study without creating anything; None if there is no such study."""
+    def find(
+        cls,
+        name: str = DEFAULT_STUDY,
+        tracking_uri: str | None = None,
+        *,
+        writing: bool = False,
+    ) -> "Study | None":
+        """Open a study without creating anything; None if there is no such study.
+
+        `writing` says that artefacts will be written, beside the store if it was moved.
+        """
         uris.check_name(name)
         uri = uris.existing(tracking_uri)
         if uri is None:
@@ -90,13 +99,19 @@ class Study:
         if experiment is None:
             return None
         _check_active(experiment, uri)
-        _follow(client, experiment, uri, writing=False)
+        _follow(client, experiment, uri, writing=writing)
         return cls(client, uri, name, experiment.experiment_id)
 
     @classmethod
-    def existing(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study":
-        """Open a study that must exist."""
-        study = cls.find(name, tracking_uri)
+    def existing(
+        cls,
+        name: str = DEFAULT_STUDY,
+        tracking_uri: str | None = None,
+        *,
+        writing: bool = False,
+    ) -> "Study":
+        """Open a study that must exist; `writing` as in `find`."""
+        study = cls.find(name, tracking_uri, writing=writing)
         if study is None:
             others = cls._names(tracking_uri)
             there = f"it has {', '.join(others)}" if others else "it has none"

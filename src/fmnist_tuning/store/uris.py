@@ -47,7 +47,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
-from fmnist_tuning.interruption import shielded  # noqa: E402
+from fmnist_tuning.interruption import check, shielded  # noqa: E402
 from fmnist_tuning.store import sqlite  # noqa: E402
 from fmnist_tuning.text import user_path  # noqa: E402
 
@@ -254,6 +254,7 @@ def translated(uri: str) -> Iterator[None]:
         with nullcontext() if server else shielded():
             yield
     except _FAILURES as error:
+        check()  # whoever asked for an end while the store was awaited gets that
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
         raise TrackingError(
             f"the tracking store {public(uri)} failed: {public(lines[0])[:300]} (choose another "

@@ -127,7 +127,10 @@ def run_config(settings: Settings) -> RunConfig:
 
 
 def problem_of_arms(problem: Problem, arms: list[str], where: str, fixed: Settings) -> Problem:
-    """A problem of arms whose settings do not fit together, told once and at its place."""
+    """A problem of arms whose settings do not fit together, told once and at its place.
+
+    `fixed` are the settings that all arms share, if all arms have the problem.
+    """
     if problem.path[0] in fixed:
         return problem.under("fixed")
     more = f" (and {counted(len(arms) - 1, 'further arm')})" if len(arms) > 1 else ""

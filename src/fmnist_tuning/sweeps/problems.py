@@ -1,6 +1,7 @@
 """Problems of a configuration: the place, what was found, what is allowed, the nearest word."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,12 @@ _BOUNDS: Final = {
 """The bounds of numbers by the type of pydantic's error: their names there, and words."""
 
 _COUNTED_SEEDS: Final = 10
-_NUMBER: Final = re.compile(r"-?\d{0,20}\.?\d{1,20}(e-?\d{1,3})?", re.IGNORECASE | re.ASCII)
+_NUMBERS: Final = {
+    "an integer": re.compile(r"-?(0|[1-9][0-9]{0,20})"),
+    "a number": re.compile(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?(e-?[0-9]{1,3})?"),
+}
+"""Numbers as this YAML has them, by what is allowed."""
+
 _WORD: Final = re.compile(r"\w{1,80}", re.ASCII)
 
 # Here pydantic's own words are those of JSON or Python.
@@ -141,14 +147,19 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
     if text is None:
         default = detail["msg"].replace("Input should be ", "")
         text = f"{default[0].lower()}{default[1:]}"
-    if text == "a list" and isinstance(value, (int, float, str)):
+    return f"found {shown(value)}, allowed: {text}{_hint(value, text, path)}"
+
+
+def _hint(value: object, allowed: str, path: Path) -> str:
+    """What was probably meant."""
+    if allowed == "a list" and type(value) in {int, float} and math.isfinite(float(str(value))):
         # Who writes `seeds: 3` means three of them.
         few = path == ("seeds",) and isinstance(value, int) and 1 <= value <= _COUNTED_SEEDS
-        example = str([*range(value)]) if few and isinstance(value, int) else f"[{value}]"
-        text += f", such as {example}"
-    elif text in {"an integer", "a number"} and isinstance(value, str) and _NUMBER.fullmatch(value):
-        text += "; remove the quotes"
-    return f"found {shown(value)}, allowed: {text}"
+        return f", such as {[*range(value)] if few and isinstance(value, int) else [value]}"
+    quoted = _NUMBERS.get(allowed)
+    if quoted and isinstance(value, str) and quoted.fullmatch(value):
+        return "; remove the quotes"
+    return ""
 
 
 def _resembles(key: str, words: Iterable[str]) -> bool:

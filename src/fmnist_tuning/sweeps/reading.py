@@ -207,6 +207,8 @@ def _first_and_most(raw: dict[str, Any]) -> dict[str, Any]:
 def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) -> list[Problem]:
     # pydantic checks the parts first, and the whole only if all parts are right. So the right parts
     # are checked once more without the wrong ones.
+    if any(problem.path[:1] == ("fixed",) and len(problem.path) > 1 for problem in found):
+        return found  # the whole was checked, and arms say nothing without their settings
     wrong = {problem.path[0] for problem in found if problem.path}
     rest = {key: value for key, value in raw.items() if key not in wrong}
     try:

@@ -145,7 +145,7 @@ class RunConfig(Frozen):
             allowed = f"at most train_size = {self.train_size}"
             yield Problem(("batch_size",), f"found {self.batch_size}, allowed: {allowed}")
         elif self.batch_size > self.train_size:
-            allowed = f"at least batch_size = {self.batch_size}; a smaller batch_size goes too"
+            allowed = f"at least batch_size = {self.batch_size}; or set a smaller batch_size"
             yield Problem(("train_size",), f"found {self.train_size}, allowed: {allowed}")
         if self.momentum and self.optimizer not in OPTIMIZERS_WITH_MOMENTUM:
             takers = " and ".join(OPTIMIZERS_WITH_MOMENTUM)

@@ -219,7 +219,8 @@ class Sweep(Frozen):
             names |= {name} if name else set()
             yield Arm(name, overrides, config, predicted)
         for problem, arms in impossible.items():
-            problems.append(problem_of_arms(problem, arms, where, self.fixed))
+            shared = self.fixed if len(arms) == len([*self._combinations()]) else {}
+            problems.append(problem_of_arms(problem, arms, where, shared))
 
     def _combinations(self) -> Iterator[tuple[str | None, Settings, float | None]]:
         for arm in self.listed:

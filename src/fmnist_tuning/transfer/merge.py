@@ -82,7 +82,7 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
         ExchangeError: If sweeps of the file contradict those of the study; names all of them.
         TrackingError: If the store fails.
     """
-    study = Study.find(name, tracking_uri)
+    study = Study.find(name, tracking_uri, writing=True)
     finished = study.finished_runs() if study else {}
     present = {sweep.sweep: sweep for sweep in study.sweeps()} if study else {}
     theirs = [entry for entry in entries if isinstance(entry, SweepEntry)]

@@ -59,7 +59,7 @@ def write_journal(
     Raises:
         JournalError: When the present text's markers are damaged or missing, or name another study.
     """
-    fresh = _render(results, figures)
+    fresh = _render(results, figures, present)
     if present is None:
         return fresh
     try:
@@ -87,7 +87,7 @@ def _check_study(present: str, study: str) -> None:
         )
 
 
-def _render(results: StudyResults, figures: Path) -> str:
+def _render(results: StudyResults, figures: Path, present: str | None) -> str:
     sections = {
         sweep: Section(frames, results.sweeps)
         for sweep, frames in results.sweeps.items()
@@ -102,11 +102,14 @@ def _render(results: StudyResults, figures: Path) -> str:
     )
     # Some sweeps have a section of their own in the template; all others share one at its end.
     six = set(re.findall(r'of\("(\w+)"\)', _part(_SIX)))
-    own = results.study.name != DEFAULT_STUDY and six.isdisjoint(sections)
+    if present is None:
+        own = results.study.name != DEFAULT_STUDY and six.isdisjoint(sections)
+    else:
+        own = "fmnist:begin exp1_dropout.setup" not in present
 
     return environment.get_template(_OWN if own else _SIX).render(
         sections=defaultdict(lambda: None, sections),
-        more=[section for sweep, section in sections.items() if sweep not in six],
+        more=[section for sweep, section in sections.items() if own or sweep not in six],
         answers=answers,
         param=partial(_values, results),
         study=markdown_code(results.study.name),
@@ -173,7 +176,8 @@ def _claims(sections: Sequence[Section]) -> str:
     for section in sections:
         for claim, verdict in section.judged:
             said = outcome(claim, verdict, section.frames)
-            word, _, rest = said.partition(" " if verdict and " at " in said else ": ")
+            word = "not judged" if verdict is None else verdict.word
+            rest = said.removeprefix(word).lstrip(": ")
             rows.append([f"`{section.id}`", capital(markdown(claim.that)), f"**{word}**", rest])
     return table(["Experiment", "Claim", "Verdict", "Found"], rows) if rows else ""
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 _RULE = (
     "The rule: of all configurations, it has the highest lower end of the 95 % interval of this "
-    "mean, or the highest mean where no interval is known. So a configuration does not win by a "
-    "few lucky seeds."
+    "mean, so that a few lucky seeds do not win. In a study that is too small to know how much "
+    "repeats differ, it has the highest mean."
 )
 _NAMED = 5
+_SCALE = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
 _NETWORK = (
     *("num_conv_layers", "conv_channels", "use_pooling", "use_batch_norm"),
     *("dropout_rate", "fc_units"),
@@ -44,10 +45,13 @@ class Winner:
         )
         if not rivals:
             return text
+        all_arms = {a.config for s in self._sections.values() for a in s.frames.arms}
         text += (
-            f" It was chosen from {len(rivals) + 1} by the runs that measure it, which flatters it "
-            "a little."
+            f" It was chosen from {len(all_arms)} by the runs that measure it, which flatters it a "
+            "little."
         )
+        if len(all_arms) > len(rivals) + 1:
+            text += " They differ in epochs or numbers of images too."
         tied = [
             f"{described(arm)} (`{section.id}`)"
             for section, arm in rivals
@@ -60,8 +64,7 @@ class Winner:
 
     def versus_base(self) -> str:
         """It beside the base configuration, which has every setting at its default."""
-        sizes = {key: getattr(self.arm.config, key) for key in ("epochs", "train_size", "val_size")}
-        base = RunConfig(**sizes)
+        base = RunConfig(**self.arm.config.model_dump(include=_SCALE))
         if self.arm.config == base:
             return "It is the base configuration."
         arms = (
@@ -83,7 +86,7 @@ class Winner:
             if found is not None:
                 row = METRICS[metric]
                 better = (found.difference < 0) == (row.better == "lower")
-                word = "better" if better else "worse" if found.difference else "level"
+                word = ("better" if better else "worse") if found.difference else "level"
                 said.append(f"{row.label}, {word}: {worded_difference(row, found)}")
         exact = [
             f"{METRICS[key].label}: {self.value(key)} against {section.value_of(other, key)}"
@@ -125,8 +128,7 @@ class Winner:
 
 def _comparable(arm: Arm, other: Arm) -> bool:
     """Whether both had as much training and as many images."""
-    scale = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
-    return arm.config.model_dump(include=scale) == other.config.model_dump(include=scale)
+    return arm.config.model_dump(include=_SCALE) == other.config.model_dump(include=_SCALE)
 
 
 def _seeds(section: "Section", arm: Arm) -> int:
