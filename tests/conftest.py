@@ -18,6 +18,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+# Whoever starts the tests in the background may ignore these, and every process inherits that.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
 ROOT = Path(__file__).parents[1]
 REAL_DATA = Path("/usr/share/datasets/fashion-mnist")
 

@@ -111,7 +111,7 @@ HOSTILE = {
     ),
     "a million runs": (
         changed(("runs",), 10**6, 0),
-        "line 1: runs: … 1000000 … 100000",
+        "line 1: runs: … 1000000 … at most 100,000",
     ),
     "a forged fingerprint": (
         changed(("fingerprint",), "0" * 16),
@@ -198,7 +198,7 @@ HOSTILE = {
     ),
     "the year 10000": (
         changed(("started",), 10**15),
-        "line 8: started: … 1000000000000000 … 253402300800000",
+        "line 8: started: … 1000000000000000 … 253,402,300,800,000",
     ),
     "a name that paints the terminal": (
         changed(("name",), "\x1b[31m"),

@@ -83,7 +83,7 @@ FORGED = {
     definition(title="x" * 201): "title: … 201 … 200",
     definition(hypothesis="x" * 10_000_000): "250,000",
     definition(seeds=[0] * 2_000): "seeds: … 2,000 … 1,000",
-    definition(grid={"epochs": [10**30]}): f"grid.epochs[0]: … {10**30} … 10000",
+    definition(grid={"epochs": [10**30]}): f"grid.epochs[0]: … {10**30} … 10,000",
     definition(grid={}, arms=[{"name": "a", "predicted": "x"}]): (
         "arms[0].predicted: … 'x' … number"
     ),
