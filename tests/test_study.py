@@ -56,6 +56,16 @@ def assert_same_figures(folder, at_least):
             assert np.array_equal(np.asarray(new), np.asarray(old)), name
 
 
+@pytest.mark.slow
+def test_what_the_last_claim_would_take(shipped, real_data):
+    """The next look at its arms alone, as study/README.md says."""
+    done = shipped("plan", ROOT / "configs", "--decide", "--data-dir", real_data)
+    assert done.returncode == 0, done.stderr
+    assert "with --decide at most 39 trainings" in done.stdout
+    said = (ROOT / "study/README.md").read_text(encoding="utf-8")
+    assert "The next look is at 40 seeds, 39 trainings" in said
+
+
 def test_marks_and_verdicts_agree(shipped):
     """Three blocks beat two, and two beat one: neither is marked as just as good as three.
 

@@ -36,14 +36,19 @@ def first_look(sweep: Sweep, stored: Sweep | None) -> Sweep:
     return sweep.changed(looks=looks, seeds=sweep.first_seeds(max(len(sweep.seeds), looks[0])))
 
 
-def last_look(sweep: Sweep, most: int) -> Sweep:
-    """The sweep with all seeds that its claims may take, for what that costs at most."""
+def last_look(sweep: Sweep, most: int, found: Sequence["ClaimState"] = ()) -> Sweep:
+    """The sweep with all seeds that its claims may take, for what that costs at most.
+
+    Claims that are decided in `found` take none.
+    """
+    decided = [state.claim for state in found if state.decided and state.sweep == sweep.id]
     limit = min(most, sweep.max_seeds or most)
     reached = max((look for look in sweep.looks if look <= limit), default=0)
     arms = (
         arm
         for arm in sweep.arms
         for claim in sweep.claims
+        if claim not in decided
         if not METRICS[claim.metric].exact and not METRICS[claim.metric].of_machine
         if arm.matches(claim.arm) or (claim.versus_sweep is None and arm.matches(claim.versus))
     )

@@ -94,4 +94,4 @@ def print_at_most(out: Console, most: Plan, workers: int) -> None:
     text = f"with --decide at most {counted(trainings, 'training')}"
     if seconds := most.seconds(workers):
         text += f", about {duration(seconds)} with {workers} at a time"
-    out.print(f"{text}, if every claim stays open; most claims are decided sooner")
+    out.print(f"{text}, if the claims that are open stay so; most are decided sooner")

@@ -198,7 +198,7 @@ def plan(
 
     from fmnist_tuning import terminal
     from fmnist_tuning.data.files import find
-    from fmnist_tuning.deciding import first_look, forecasts, last_look
+    from fmnist_tuning.deciding import first_look, forecasts, last_look, states
     from fmnist_tuning.outlook import print_at_most, print_forecasts
     from fmnist_tuning.report.study import read_study
     from fmnist_tuning.running.engine import plan_study
@@ -226,7 +226,8 @@ def plan(
     claims = sum(len(sweep.claims) for sweep in planned.sweeps)
     print_forecasts(out, [*forecasts(planned.sweeps, every)], claims)
     if limits:
-        full = [last_look(sweep, limits.seeds) for sweep in planned.sweeps]
+        found = states(planned.sweeps, every, limits.seeds)
+        full = [last_look(sweep, limits.seeds, found) for sweep in planned.sweeps]
         most = plan_study(full, study, files.digest, force=force, replace=replace)
         print_at_most(out, most, workers)
 
