@@ -151,6 +151,8 @@ def champion(
     for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights, sheet=style):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
+    rule = "the mean that is surely the highest; `fmnist journal` says what may be as good"
+    terminal.facts(terminal.console(stderr=True), {"rule": rule})
 
 
 def _load_matplotlib() -> None:
