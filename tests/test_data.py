@@ -309,10 +309,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def tensors(tiny_data):
     import torch
 
-    from fmnist_tuning.data.files import SharedImages
     from fmnist_tuning.data.images import FashionMnist
 
-    return FashionMnist.load(SharedImages(verify(tiny_data)), torch.device("cpu"))
+    return FashionMnist.load(verify(tiny_data).arrays, torch.device("cpu"))
 
 
 def select(tensors, **options):
@@ -387,7 +386,7 @@ def _look(images, connection):
     import numpy as np
 
     connection.send([int(array.sum(dtype=np.int64)) for array in images.arrays()])
-    images.arrays()[0][:] = 7
+    images.arrays[0][:] = 7
 
 
 @pytest.mark.slow
@@ -397,13 +396,13 @@ def test_processes_share_the_images(tiny_data):
     from fmnist_tuning.running.pool import context
 
     shared = SharedImages(verify(tiny_data))
-    sums = [int(array.sum(dtype=np.int64)) for array in shared.arrays()]
+    sums = [int(array.sum(dtype=np.int64)) for array in shared.arrays]
     ours, theirs = context().Pipe()
     process = context().Process(target=_look, args=(shared, theirs))
     process.start()
     process.join(30)
     assert ours.recv() == sums
-    assert (shared.arrays()[0] == 7).all()
+    assert (shared.arrays[0] == 7).all()
 
 
 def test_names_with_dots_and_nested_folders(tmp_path):

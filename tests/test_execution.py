@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from fmnist_tuning.running.events import (
     Reused,
     Started,
 )
+from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps
 
@@ -40,10 +42,11 @@ def study(migrated):
     return Study.open("study", f"sqlite:///{migrated}")
 
 
-def execution(sweeps, study, files, *, force=False, **options):
+def execution(sweeps, study, files, *, force=False, fail_fast=False, device="auto", jobs=None):
     """The events of sweeps, planned and run as the command does."""
     plan = plan_study(sweeps, study, files.digest, force=force)
-    return execute(plan, study=study, files=files, force=force, **options)
+    with closing(WorkerPool(files, device, jobs)) as pool:
+        yield from execute(plan, study, files.digest, pool, force=force, fail_fast=fail_fast)
 
 
 @pytest.fixture

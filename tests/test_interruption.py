@@ -35,6 +35,7 @@ from fmnist_tuning.running.events import (
 )
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.locks import HEARTBEAT_SECONDS, RunLocks
+from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store.records import UnfinishedRun
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -52,10 +53,11 @@ def study(migrated):
     return Study.open("study", f"sqlite:///{migrated}")
 
 
-def execution(sweeps, study, files, **options):
+def execution(sweeps, study, files, *, jobs=None, **options):
     """The events of sweeps, planned and run as the command does."""
     plan = plan_study(sweeps, study, files.digest)
-    return execute(plan, study=study, files=files, **options)
+    with closing(WorkerPool(files, "auto", jobs)) as pool:
+        yield from execute(plan, study, files.digest, pool, **options)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_shared_memory_that_is_not_there(tiny_data, monkeypatch, shm):
     monkeypatch.setattr(files, "_SHM", Path("/nowhere" if shm == "missing" else "/proc/sys"))
     monkeypatch.setattr(files.heap.Arena, "_dir_candidates", ["/nowhere"])
     found = find(tiny_data)
-    images, *_ = files.SharedImages(found).arrays()
+    images, *_ = files.SharedImages(found).arrays
     assert np.array_equal(images, found.train_images)
 
 

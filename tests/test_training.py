@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from fmnist_tuning.data.files import SharedImages, verify
+from fmnist_tuning.data.files import verify
 from fmnist_tuning.data.images import FashionMnist, Images, Split
 from fmnist_tuning.errors import DivergedError
 from fmnist_tuning.metrics import EpochMetrics, RunOutcome
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def images(tiny_data):
-    data = FashionMnist.load(SharedImages(verify(tiny_data)), CPU)
+    data = FashionMnist.load(verify(tiny_data).arrays, CPU)
     return Images(data.train, data.test)
 
 

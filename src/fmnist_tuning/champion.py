@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fmnist_tuning.analysis.best import winner
-from fmnist_tuning.data.files import CLASS_NAMES, DataFiles, SharedImages
+from fmnist_tuning.data.files import CLASS_NAMES, DataFiles
 from fmnist_tuning.data.images import FashionMnist
 from fmnist_tuning.errors import DataError, TrackingError, WeightsError
 from fmnist_tuning.files import read_whole
@@ -108,7 +108,7 @@ def evaluate_finalists(
             "folder with --data-dir"
         )
     registry = Registry(results.study.uri)
-    data = FashionMnist.load(SharedImages(files), torch.device("cpu"))
+    data = FashionMnist.load(files.arrays, torch.device("cpu"))
     for finalist in last:
         brought = weights if finalist.champion else None
         with styled(sheet):

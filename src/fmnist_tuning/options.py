@@ -64,6 +64,26 @@ Jobs = Annotated[
         metavar="auto|N", help="Runs that train at the same time; auto: one per core, one on a GPU."
     ),
 ]
+Executor = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="What runs the trainings: processes of this machine, or a Ray cluster."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="With --executor ray: the cluster to use; default: RAY_ADDRESS, then this machine.",
+        show_default=False,
+    ),
+]
+GpusPerRun = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PART",
+        help="With --executor ray: a run's part of a GPU, such as 0.25; default: 1.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Train finished runs again.")]
 Replace = Annotated[
     bool,
@@ -144,6 +164,31 @@ def parse_jobs(text: str) -> int | None:
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MAX_JOBS:
         return int(text)
     raise FmnistError(f"--jobs: found {text[:80]!r}, allowed: auto, or a number from 1 to 256")
+
+
+class Cluster(NamedTuple):
+    """Which cluster trains, and how its GPUs are shared."""
+
+    address: str | None
+    gpus_per_run: float
+
+
+def cluster(executor: str, address: str | None, gpus_per_run: float | None) -> Cluster | None:
+    """The cluster that `--executor ray` means; None for this machine's processes.
+
+    Raises:
+        FmnistError: For options of a cluster without one, and for no part of a GPU.
+    """
+    if executor == "local":
+        for name, value in (("--address", address), ("--gpus-per-run", gpus_per_run)):
+            if value is not None:
+                raise FmnistError(f"{name}: has an effect with --executor ray only")
+        return None
+    if gpus_per_run is not None and not 0 < gpus_per_run <= 1:
+        raise FmnistError(
+            f"--gpus-per-run: found {gpus_per_run:g}, allowed: above 0, and 1 at most"
+        )
+    return Cluster(address, gpus_per_run or 1.0)
 
 
 class Limits(NamedTuple):

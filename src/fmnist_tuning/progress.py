@@ -105,7 +105,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                     self._line(f"  {arm.label}: predicted val accuracy {predicted}")
             case events.Blocked(sweep, reason):
                 self._line(f"{sweep.id}: not run: {reason}", style="red")
-            case events.Resumed() | events.Restarted() | events.Waiting() | events.Abandoned():
+            case _:
                 self._show_recovery(event)
 
     def _show_ready(self, event: events.Ready) -> None:
@@ -136,9 +136,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         if self.progress.disable:
             self._line(f"{_title(run)}: started")
 
-    def _show_recovery(
-        self, event: events.Resumed | events.Restarted | events.Waiting | events.Abandoned
-    ) -> None:
+    def _show_recovery(self, event: events.Event) -> None:
         match event:
             case events.Resumed(run):
                 done = f"{event.epochs}/{run.config.epochs}"
@@ -148,13 +146,25 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self._pace.advance(run, event.epochs)
             case events.Restarted(run, reason):
                 self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
-                self.progress.advance(self._bars[_PLAN], -self._done(run.fingerprint))
-                self.progress.update(self._bars[run.fingerprint], completed=0)
-                self._pace.restart(run)
+                self._take_back(run)
             case events.Waiting(run):
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case events.Abandoned(name):
                 self._line(f"{name}: no command is working on it any more; marked KILLED")
+            case events.Lost(run, reason):
+                self._line(f"{_title(run)}: {reason}; another worker continues it", style="yellow")
+                self._take_back(run)
+            case events.Joined(node, processor, workers, total):
+                self._line(f"node {node}: {counted(workers, 'worker')} ({processor})")
+                self._workers = total
+            case events.Refused(node, reason):
+                self._line(f"node {node} is not used: {reason}", style="yellow")
+
+    def _take_back(self, run: PlannedRun) -> None:
+        """Count the epochs of a run as not done, until it says from where it continues."""
+        self.progress.advance(self._bars[_PLAN], -self._done(run.fingerprint))
+        self.progress.update(self._bars[run.fingerprint], completed=0)
+        self._pace.restart(run)
 
     def _show_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
         figures = (

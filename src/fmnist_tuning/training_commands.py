@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from fmnist_tuning.data.files import DataFiles
     from fmnist_tuning.running.events import PlanResults
-    from fmnist_tuning.running.worker import Device
+    from fmnist_tuning.running.executor import Executor
+    from fmnist_tuning.running.trainer import Device
     from fmnist_tuning.store.study import Study
     from fmnist_tuning.sweeps.plan import Plan
     from fmnist_tuning.sweeps.sweep import Sweep
@@ -31,6 +33,9 @@ def run(
     seeds: options.Seeds = None,
     device: options.DeviceName = "auto",
     jobs: options.Jobs = "auto",
+    executor: options.Executor = "local",
+    address: options.Address = None,
+    gpus_per_run: options.GpusPerRun = None,
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
     data_dir: options.DataDir = None,
@@ -45,12 +50,9 @@ def run(
 ) -> None:
     """Train the runs that the study does not have yet, and track them in MLflow."""
     limits = options.limits(decide=decide, max_seeds=max_seeds, budget=budget, force=force)
+    cluster = options.cluster(executor, address, gpus_per_run)
     sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
-
-    from fmnist_tuning.running.pool import check_device, warm_up
-
-    check_device(device)
-    warm_up()
+    _prepare(cluster, device)
 
     from fmnist_tuning import terminal
 
@@ -73,8 +75,9 @@ def run(
             "data": f"{files.described}, verified, in {files.folder}",
         },
     )
-    training = _Training(out, study, files, device, workers, force, replace, fail_fast)
-    results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]
+    with closing(_executor(cluster, files, device, workers)) as chosen:
+        training = _Training(out, study, files.digest, chosen, force, replace, fail_fast)
+        results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]
     there = sorted(results.finished)
     found = read_study(study, only=there, with_curves=False) if there else None
     if as_json:
@@ -94,9 +97,8 @@ def run(
 class _Training:
     out: "Console"
     study: "Study"
-    files: "DataFiles"
-    device: "Device"
-    workers: int | None
+    data_digest: str
+    executor: "Executor"
     force: bool
     replace: bool
     fail_fast: bool
@@ -112,7 +114,7 @@ class _Training:
         from fmnist_tuning.running.engine import plan_study
 
         planned = plan_study(
-            sweeps, self.study, self.files.digest, force=self.force, replace=self.replace
+            sweeps, self.study, self.data_digest, force=self.force, replace=self.replace
         )
         for before, sweep in zip(sweeps, planned.sweeps, strict=True):
             if sweep.looks and not before.looks:
@@ -127,9 +129,8 @@ class _Training:
         happening = execute(
             planned,
             self.study,
-            self.files,
-            self.device,
-            jobs=self.workers,
+            self.data_digest,
+            self.executor,
             force=self.force,
             fail_fast=self.fail_fast,
         )
@@ -140,9 +141,8 @@ class _Training:
         from fmnist_tuning.deciding import first_look, next_look, states
         from fmnist_tuning.outlook import print_over_budget, print_states
         from fmnist_tuning.report.study import read_study
-        from fmnist_tuning.running.pool import automatic_workers
 
-        workers = self.workers or automatic_workers(self.device)
+        workers = self.executor.expected
         stored = {found.sweep: found.definition.parsed for found in self.study.sweeps()}
         asked: Sequence[Sweep] = [first_look(sweep, stored.get(sweep.id)) for sweep in sweeps]
         began, results = time.monotonic(), None
@@ -230,6 +230,32 @@ def plan(
         full = [last_look(sweep, limits.seeds, found) for sweep in planned.sweeps]
         most = plan_study(full, study, files.digest, force=force, replace=replace)
         print_at_most(out, most, workers)
+
+
+def _prepare(cluster: options.Cluster | None, device: "Device") -> None:
+    """Find out at once whether there is anything to train with; load PyTorch meanwhile."""
+    if cluster is None:
+        from fmnist_tuning.running.pool import check_device, warm_up
+
+        check_device(device)
+        warm_up()
+    else:
+        from fmnist_tuning.running.cluster import check
+
+        check(cluster.address)
+
+
+def _executor(
+    cluster: options.Cluster | None, files: "DataFiles", device: "Device", jobs: int | None
+) -> "Executor":
+    if cluster is None:
+        from fmnist_tuning.running.pool import WorkerPool
+
+        return WorkerPool(files, device, jobs)
+
+    from fmnist_tuning.running.ray_pool import RayPool
+
+    return RayPool(files, device, jobs, *cluster)
 
 
 def _sweeps(

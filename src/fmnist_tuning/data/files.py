@@ -65,6 +65,11 @@ class DataFiles:
     test_labels: NDArray[np.uint8]  # (M,) 0 to 9
 
     @property
+    def arrays(self) -> list[NDArray[np.uint8]]:
+        """Training images (N, 28, 28) and labels (N,), then those of the test set."""
+        return [getattr(self, name) for name in _ARRAYS]
+
+    @property
     def counts(self) -> tuple[int, int]:
         """How many training and test images there are."""
         return len(self.train_labels), len(self.test_labels)
@@ -262,12 +267,12 @@ class SharedImages:
     """
 
     def __init__(self, files: DataFiles) -> None:
-        arrays = [getattr(files, name) for name in _ARRAYS]
-        self._shapes = [array.shape for array in arrays]
-        self._memory = [_shared(array) for array in arrays]
+        self._shapes = [array.shape for array in files.arrays]
+        self._memory = [_shared(array) for array in files.arrays]
 
+    @property
     def arrays(self) -> list[NDArray[np.uint8]]:
-        """Training images (N, 28, 28) and labels (N,), then those of the test set; not copied."""
+        """The same arrays; not copied."""
         shaped = zip(self._memory, self._shapes, strict=True)
         return [np.ctypeslib.as_array(memory).reshape(shape) for memory, shape in shaped]
 

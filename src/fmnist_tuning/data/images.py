@@ -1,6 +1,7 @@
 """The images of a run as tensors on the device, normalised batch by batch."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist_tuning.data.files import CLASS_NAMES, SharedImages
+from fmnist_tuning.data.files import CLASS_NAMES
 from fmnist_tuning.errors import DataError
 
 
@@ -63,9 +64,12 @@ class FashionMnist:
     test: Split
 
     @classmethod
-    def load(cls, shared: SharedImages, device: torch.device) -> "FashionMnist":
-        """Put all images on the device; on a CPU they are not copied."""
-        train_images, train_labels, test_images, test_labels = shared.arrays()
+    def load(cls, arrays: Sequence[NDArray[np.uint8]], device: torch.device) -> "FashionMnist":
+        """Put all images on the device; on a CPU they are not copied.
+
+        `arrays` are training images (N, 28, 28) and labels (N,), then those of the test set.
+        """
+        train_images, train_labels, test_images, test_labels = arrays
         mean, deviation = pixel_statistics(train_images)
 
         def split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
@@ -76,7 +80,10 @@ class FashionMnist:
                 deviation,
             )
 
-        return cls(split(train_images, train_labels), split(test_images, test_labels))
+        with warnings.catch_warnings():
+            # Memory that is shared may be read-only, and nothing here writes into images.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return cls(split(train_images, train_labels), split(test_images, test_labels))
 
     def select(
         self,

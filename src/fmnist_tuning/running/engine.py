@@ -3,14 +3,13 @@
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Final
 
-from fmnist_tuning.data.files import DataFiles
 from fmnist_tuning.errors import ConfigError, TrackingError
 from fmnist_tuning.interruption import check, shielded
 from fmnist_tuning.running import events
+from fmnist_tuning.running.executor import Executor
 from fmnist_tuning.running.ledger import Ledger
-from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.running.schedule import Schedule
-from fmnist_tuning.running.worker import Device, Task
+from fmnist_tuning.running.trainer import Task
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.looks import continued
@@ -78,25 +77,24 @@ def _check_replaced(
 def execute(
     plan: Plan,
     study: Study,
-    files: DataFiles,
-    device: Device = "auto",
+    data_digest: str,
+    executor: Executor,
     *,
-    jobs: int | None = None,
     force: bool = False,
     fail_fast: bool = False,
 ) -> Generator[events.Event, None, None]:
     """Run a plan, combinations last, and yield what happens as it happens.
 
-    `plan_study` must have made the plan with the same study, images and `force`. `jobs` is the
-    number of runs at a time; None lets the device decide. If the first failure stops the plan
-    (`fail_fast`), or the caller closes the iterator, the running trainings end as KILLED.
+    `plan_study` must have made the plan with the same study, images and `force`. If the first
+    failure stops the plan (`fail_fast`), or the caller closes the iterator, the running trainings
+    end as KILLED. The executor's idle workers stay, for the next plan.
 
     Raises:
         TrackingError: When the store fails.
         FmnistError: When the folder for locks cannot be written, or no worker can start.
     """
     store_failed = False
-    engine = _Engine(study, files, WorkerPool(files, device, jobs), force, fail_fast)
+    engine = _Engine(study, data_digest, executor, force, fail_fast)
     try:
         yield from engine.run_plan(plan)
     except TrackingError as error:
@@ -111,11 +109,11 @@ def execute(
 
 class _Engine:
     def __init__(
-        self, study: Study, files: DataFiles, pool: WorkerPool, force: bool, fail_fast: bool
+        self, study: Study, digest: str, executor: Executor, force: bool, fail_fast: bool
     ) -> None:
-        self._study, self._digest, self._pool = study, files.digest, pool
+        self._study, self._digest, self._executor = study, digest, executor
         self._force, self._fail_fast = force, fail_fast
-        self._ledger = Ledger(study, files.digest, force=force)
+        self._ledger = Ledger(study, digest, force=force)
         self._stopped = False
 
     def run_plan(self, plan: Plan) -> Iterator[events.Event]:
@@ -145,12 +143,12 @@ class _Engine:
             yield from self._run([known[sweep.id]], rows)
 
     def close(self, *, store_failed: bool) -> None:
-        """End the workers, and mark their runs KILLED if the store still answers."""
+        """End the trainings, and mark their runs KILLED if the store still answers."""
         with shielded():
             self._close(store_failed=store_failed)
 
     def _close(self, *, store_failed: bool) -> None:
-        self._pool.close()
+        self._executor.stop()
         reason = "stopped by --fail-fast" if self._stopped else "interrupted"
         self._ledger.close(reason, store_failed=store_failed)
 
@@ -184,12 +182,13 @@ class _Engine:
         runs = [row.run for row in open_rows if trainings[row.run.fingerprint] is row]
         if not runs:
             return
-        environment = self._pool.start(len(runs))
-        yield events.Ready(environment, len(self._pool), tuple(runs))
-        schedule = Schedule(runs, len(self._pool), in_turns=environment.device == "cpu")
-        while schedule or self._pool.busy:
-            yield from self._hand_out(schedule, trainings, rows, environment)
-            for event in self._pool.events(_POLL_SECONDS):
+        environment = self._executor.start(len(runs))
+        yield events.Ready(environment, min(len(self._executor), len(runs)), tuple(runs))
+        workers = len(self._executor)
+        schedule = Schedule(runs, workers, in_turns=environment.device == "cpu")
+        while schedule or self._executor.busy:
+            yield from self._hand_out(schedule, trainings, rows)
+            for event in self._executor.events(_POLL_SECONDS):
                 news = self._written(event, schedule)
                 if news is None:
                     continue
@@ -207,16 +206,17 @@ class _Engine:
         schedule: Schedule,
         trainings: Mapping[str, PlanRow],
         rows: Sequence[PlanRow],
-        environment: events.Environment,
     ) -> Iterator[events.Event]:
         """Give idle workers runs that nobody else trains."""
+        schedule.workers = len(self._executor)
         for run in schedule.waiting():
-            if not self._pool.idle:
+            if not self._executor.idle:
                 return
             if self._ledger.owns(run):  # its next turn
                 self._give(schedule, run)
                 continue
-            claimed = self._ledger.claim(run, trainings[run.fingerprint].users, environment)
+            users = trainings[run.fingerprint].users
+            claimed = self._ledger.claim(run, users, self._executor.next)
             if isinstance(claimed, TrackedRun):
                 schedule.settle(run)
                 yield events.Reused(run, claimed.metrics)
@@ -228,22 +228,25 @@ class _Engine:
                 yield events.Waiting(run)
 
     def _give(self, schedule: Schedule, run: PlannedRun) -> None:
-        epochs = schedule.take(run, at_work=len(self._pool) - self._pool.idle)
-        self._pool.take(Task(run, *self._ledger.files(run), epochs))
+        epochs = schedule.take(run, at_work=len(self._executor) - self._executor.idle)
+        self._ledger.trains_on(run, self._executor.next)
+        self._executor.take(Task(run, *self._ledger.files(run), epochs))
 
     def _written(
-        self, event: events.TrainingEvent, schedule: Schedule
-    ) -> events.TrainingEvent | None:
+        self, event: events.TrainingEvent | events.ClusterEvent, schedule: Schedule
+    ) -> events.TrainingEvent | events.ClusterEvent | None:
         """Record what has happened; return it if it is news."""
+        if isinstance(event, events.Joined | events.Refused):
+            return event
         try:
             return event if self._recorded(event, schedule) else None
         except TrackingError:
             if not self._ledger.lost(event.run):
                 raise
-            self._pool.drop(event.run)
+            self._executor.drop(event.run)
             return events.Failed(event.run, _DELETED)
 
-    def _recorded(self, event: events.TrainingEvent, schedule: Schedule) -> bool:
+    def _recorded(self, event: events.TrainingEvent | events.Lost, schedule: Schedule) -> bool:
         """Record what has happened; return whether it is news."""
         match event:
             case events.Resumed(run, history):
@@ -256,6 +259,8 @@ class _Engine:
                 self._ledger.pause(run)
                 schedule.put_back(run)
                 return False
+            case events.Lost(run):
+                schedule.put_back(run)
             case events.Finished(run, metrics):
                 self._ledger.finish(run, metrics)
             case events.Failed(run, reason, hopeless):

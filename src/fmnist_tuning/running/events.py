@@ -101,6 +101,32 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A run's worker is gone; the run continues with another one from its last epoch."""
+
+    run: PlannedRun
+    reason: str  # for people
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A node of the cluster trains from now on."""
+
+    node: str
+    processor: str
+    workers: int  # that it has
+    total: int  # that all nodes have together
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A node of the cluster that has joined later cannot be used."""
+
+    node: str
+    reason: str  # for people
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Another command trains this run, and this command will use its result."""
 
@@ -130,7 +156,10 @@ class Blocked:
 
 
 TrainingEvent = Resumed | Restarted | EpochEnded | Paused | Finished | Failed
-Event = TrainingEvent | Reused | Ready | Started | Waiting | Abandoned | Chosen | Blocked
+ClusterEvent = Lost | Joined | Refused
+Event = (
+    TrainingEvent | ClusterEvent | Reused | Ready | Started | Waiting | Abandoned | Chosen | Blocked
+)
 
 
 class PlanResults:

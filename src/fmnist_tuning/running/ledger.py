@@ -29,6 +29,7 @@ class ActiveRun:
     """A run that this command trains."""
 
     run_id: str  # MLflow's
+    processors: list[str]  # that have trained it; in a cluster there may be several
     logged: set[int] = field(default_factory=set)  # the epochs that the store has
     in_turns: bool = False  # this command has paused it, so it is no news that it continues
 
@@ -124,6 +125,13 @@ class Ledger:
         """Whether this command is training a run, now or in its next turn."""
         return run.fingerprint in self._active
 
+    def trains_on(self, run: PlannedRun, environment: Environment) -> None:
+        """Note with which processor a run continues, if it is another kind."""
+        active = self._active[run.fingerprint]
+        if environment.processor not in active.processors:
+            active.processors.append(environment.processor)
+            self._tracker.tag(active.run_id, records.PROCESSOR, ", ".join(active.processors))
+
     def files(self, run: PlannedRun) -> tuple[Path, Path]:
         """The files for a run's checkpoint and for its trained network."""
         run_id = self._active[run.fingerprint].run_id
@@ -214,7 +222,7 @@ class Ledger:
             params=run.config.params(),
             tags=tags,
         )
-        return ActiveRun(run_id)
+        return ActiveRun(run_id, [tags[records.PROCESSOR]])
 
     def _taken_up(
         self, broken: UnfinishedRun, users: Mapping[str, str], tags: Mapping[str, str]
@@ -222,7 +230,7 @@ class Ledger:
         sweeps = ", ".join(dict.fromkeys([*broken.sweeps, *users]))
         own = {records.SWEEPS: sweeps, **records.sweep_tags(users)}
         logged = self._tracker.take_up(broken.run_id, {**tags, **own})
-        return ActiveRun(broken.run_id, logged)
+        return ActiveRun(broken.run_id, [tags[records.PROCESSOR]], logged)
 
     def _can_go_on(self, run: UnfinishedRun, tags: Mapping[str, str]) -> bool:
         """Whether its checkpoint is here, and continuing gives the numbers of an unbroken run."""

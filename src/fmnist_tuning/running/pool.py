@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,7 +20,8 @@ from fmnist_tuning.data.files import DataFiles, SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.running.capacity import workers
 from fmnist_tuning.running.events import Environment, Failed, Finished, Paused, TrainingEvent
-from fmnist_tuning.running.worker import Device, Task, serve
+from fmnist_tuning.running.trainer import Device, Task
+from fmnist_tuning.running.worker import serve
 from fmnist_tuning.sweeps.runs import PlannedRun
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class WorkerPool:
         self._images: SharedImages | None = None  # copied only when there is something to train
         self.environment: Environment | None = None
 
+    @property
+    def expected(self) -> int:
+        """How many workers there will be."""
+        return self._jobs or automatic_workers(self._device)
+
     def start(self, trainings: int) -> Environment:
         """Start as many workers as `trainings` can use; return what they train with.
 
@@ -115,6 +121,12 @@ class WorkerPool:
         """Whether any worker trains."""
         return self.idle < len(self)
 
+    @property
+    def next(self) -> Environment:
+        """What a worker trains with; on one machine they are all alike."""
+        assert self.environment is not None  # noqa: S101  the pool has been started
+        return self.environment
+
     def take(self, task: Task) -> None:
         """Give a run to an idle worker."""
         next(worker for worker in self._workers if worker.run is None).take(task)
@@ -150,13 +162,20 @@ class WorkerPool:
             self._workers.remove(worker)
             self._workers.append(self._new_worker())
 
+    def stop(self) -> None:
+        """End the workers that train; those that are idle wait for the next plan."""
+        self._end([worker for worker in self._workers if worker.run is not None])
+
     def close(self) -> None:
         """End every worker at once, whatever it is doing."""
-        for worker in self._workers:
+        self._end(self._workers[:])
+
+    def _end(self, workers: "Sequence[_Worker]") -> None:
+        for worker in workers:
             worker.kill()
-        for worker in self._workers:
+        for worker in workers:
             worker.end()
-        self._workers.clear()
+            self._workers.remove(worker)
 
 
 class _Worker:

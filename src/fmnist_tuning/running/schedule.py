@@ -21,7 +21,7 @@ class Schedule:
 
     def __init__(self, runs: Sequence[PlannedRun], workers: int, *, in_turns: bool) -> None:
         self._waiting = list(runs)
-        self._workers = workers
+        self.workers = workers  # nodes of a cluster come and go
         self._in_turns = in_turns
         self._trained: dict[str, int] = {}
         self._elsewhere: set[str] = set()
@@ -41,7 +41,7 @@ class Schedule:
         """
         self.settle(run)
         unfinished = at_work + 1 + sum(not self._is_elsewhere(other) for other in self._waiting)
-        in_turns = self._in_turns and self._workers < unfinished < 2 * self._workers
+        in_turns = self._in_turns and self.workers < unfinished < 2 * self.workers
         return 1 if in_turns else None
 
     def trained(self, run: PlannedRun, epochs: int) -> None:
@@ -69,4 +69,4 @@ class Schedule:
     def _urgency(self, run: PlannedRun) -> int:
         # Short runs come last; else one worker would go on alone with a long one at the end.
         left = work(run.config, after=self._trained.get(run.fingerprint, 0))
-        return left if self._workers > 1 else 0
+        return left if self.workers > 1 else 0

@@ -151,6 +151,11 @@ class Tracker:
         with translated(self._study.uri):
             self._client.set_tag(run_id, records.HEARTBEAT, f"{time.time():.0f}")
 
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag of a run."""
+        with translated(self._study.uri):
+            self._client.set_tag(run_id, key, value[: records.TAG_CHARACTERS])
+
     def add_sweeps(self, run: FinishedRun, sweeps: Mapping[str, str]) -> None:
         """Note in a finished run's tags that sweeps use it, and as which of their arms."""
         if set(sweeps) <= set(run.sweeps):

@@ -1,0 +1,192 @@
+"""The door to Ray: joining a cluster or starting one here, and what its nodes can take."""
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.running.capacity import WORKER_BYTES, workers
+
+if TYPE_CHECKING:
+    from fmnist_tuning.running.trainer import Device
+
+_ANSWER_SECONDS: Final = 5.0
+_PACKAGES: Final = ("fmnist-tuning", "torch")  # Ray itself compares its own version and Python's
+_INSTALL: Final = f"pip install 'fmnist-tuning[ray]=={version('fmnist-tuning')}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A computer of the cluster, in Ray's words a node."""
+
+    id: str
+    name: str  # for people
+    cpus: int
+    gpus: float
+    bytes: int
+
+    def slots(self, device: "Device", gpus_per_run: float) -> int:
+        """How many workers it can have."""
+        if device == "cuda":
+            return int(self.gpus / gpus_per_run + 1e-9)
+        return min(self.cpus, self.bytes // WORKER_BYTES)
+
+
+def connect(address: str | None, jobs: int | None = None) -> None:
+    """Join the cluster at an address, or start Ray on this machine for as long as the command runs.
+
+    What starts here listens on 127.0.0.1 only. Nothing happens if Ray is connected.
+
+    Raises:
+        FmnistError: When Ray is not installed, nobody answers, or the cluster takes no one from
+            this machine.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    _check_installed()
+    if address is None:
+        _keep_to_this_machine()
+    else:
+        _check_address(address)
+    import ray  # noqa: PLC0415  takes a second, and is not everybody's
+
+    if ray.is_initialized():
+        return
+    count = max(jobs or 0, workers())
+    here = {"num_cpus": count, "_memory": count * WORKER_BYTES, "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address,
+            **(here if address is None else {}),
+            namespace="fmnist",
+            configure_logging=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
+        raise FmnistError(_said(address, error)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray sets its own, which would end us without a word
+
+
+def check(address: str | None) -> None:
+    """Join a cluster whose address was given; else only see whether Ray is installed.
+
+    Raises:
+        FmnistError: As `connect` does.
+    """
+    if address or os.environ.get("RAY_ADDRESS"):
+        connect(address)
+    else:
+        _check_installed()
+        _keep_to_this_machine()
+
+
+def disconnect() -> None:
+    """Leave the cluster; what was started here ends."""
+    import ray  # noqa: PLC0415
+
+    ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """The living nodes of the cluster, by name."""
+    import ray  # noqa: PLC0415
+
+    return sorted(map(_node, (n for n in ray.nodes() if n["Alive"])), key=lambda node: node.name)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that must be the same everywhere, those of this process."""
+    return {package: version(package).partition("+")[0] for package in _PACKAGES}
+
+
+def difference(theirs: dict[str, str]) -> str:
+    """What differs on a node from this machine, and the remedy; empty if nothing does."""
+    ours = versions()
+    found = [f"{p} {theirs[p]} there and {ours[p]} here" for p in _PACKAGES if theirs[p] != ours[p]]
+    return f"found {' and '.join(found)}, allowed: the same" if found else ""
+
+
+def loading_failed(error: BaseException) -> str:
+    """Why a worker could not load on a node, and the remedy."""
+    text = str(error)
+    missing = re.search(r"No module named '([\w.]+)'", text)
+    if missing:
+        return f"Python finds no {missing[1]} there; {_INSTALL} on that node, for Ray's own Python"
+    last = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"a worker cannot start there ({(last or [repr(error)])[-1][:300]})"
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise FmnistError(f"--executor ray: Ray is not installed here; {_INSTALL}")
+
+
+def _keep_to_this_machine() -> None:
+    if "ray" not in sys.modules:  # it reads both on import
+        # Ray's own switch for laptops, where it listens on 127.0.0.1.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _node(found: dict[str, Any]) -> Node:
+    has = found["Resources"]
+    host, address = found["NodeManagerHostname"], found["NodeManagerAddress"]
+    return Node(
+        id=found["NodeID"],
+        name=host if host == address else f"{host} ({address})",
+        cpus=int(has.get("CPU", 0)),
+        gpus=float(has.get("GPU", 0)),
+        bytes=int(has.get("memory", 0)),
+    )
+
+
+def _check_address(address: str) -> None:
+    """Say at once that nobody answers; Ray would try for minutes."""
+    if address in {"auto", "local"}:
+        return
+    if address.startswith("ray://"):
+        raise FmnistError(
+            f"--address: found {address!r}, Ray's address for clients; allowed: HOST:PORT, from a "
+            "machine that is a node of the cluster itself (`ray start --address=HOST:PORT`)"
+        )
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
+        raise FmnistError(f"--address: found {address[:80]!r}, allowed: HOST:PORT, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except OSError as error:
+        raise FmnistError(
+            f"--address {address}: nobody answers there ({error.strerror or error}); start a "
+            "cluster with `ray start --head`, which says its address"
+        ) from None
+
+
+def _said(address: str | None, error: Exception) -> str:
+    """Ray's error in words."""
+    text = " ".join(str(error).split())
+    if address is None:
+        return f"--executor ray: Ray does not start on this machine ({text[:300]})"
+    if "uthentication" in text or "oken" in text:
+        return (
+            f"--address {address}: the cluster asks for its token; set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN (`ray get-auth-token` on the cluster's head shows it)"
+        )
+    if found := re.search(r"[Vv]ersion mismatch.*", text):
+        return f"--address {address}: {found[0][:300]}; install the same on all nodes"
+    if address == "auto" and isinstance(error, ConnectionError):
+        return (
+            "--address auto: there is no cluster on this machine; start one with `ray start "
+            "--head`, or leave --address out to use this machine alone"
+        )
+    return (
+        f"--address {address}: cannot be joined ({text[:300]}); is this machine a node of the "
+        f"cluster? `ray start --address={address}` makes it one"
+    )

@@ -1,0 +1,289 @@
+"""Workers on the nodes of a Ray cluster; nothing else but `cluster` knows Ray.
+
+Each worker is an actor that stays warm and trains one run at a time. The images travel to a node
+once, through Ray's object store. A worker streams what it measures, with the checkpoint of each
+epoch, to this process, which writes the checkpoint before it tells the epoch. So a run whose node
+is lost continues on another node, in the same MLflow run, and loses the epoch in hand at most.
+"""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+import ray
+from ray.exceptions import RayError
+
+from fmnist_tuning.data.files import DataFiles
+from fmnist_tuning.errors import FmnistError
+from fmnist_tuning.running import cluster
+from fmnist_tuning.running.capacity import WORKER_BYTES
+from fmnist_tuning.running.events import (
+    ClusterEvent,
+    Environment,
+    EpochEnded,
+    Failed,
+    Finished,
+    Joined,
+    Lost,
+    Paused,
+    Refused,
+    TrainingEvent,
+)
+from fmnist_tuning.running.ray_worker import Worker
+from fmnist_tuning.running.trainer import Device, Task
+from fmnist_tuning.sweeps.runs import PlannedRun
+
+_START_SECONDS: Final = 60.0  # to load PyTorch on a slow node
+_LOOK_SECONDS: Final = 2.0  # between two looks at which nodes there are
+_ALONE_SECONDS: Final = 60.0  # how long a plan waits when no worker is left
+_LOSSES: Final = 3  # of a run without a new epoch in between; then it is the run's own fault
+
+
+class RayPool:
+    """A cluster's workers, as many as its nodes have room for, or `jobs`.
+
+    Nodes that join later are used too. `gpus_per_run` is a worker's part of a GPU.
+    """
+
+    def __init__(
+        self,
+        files: DataFiles,
+        device: Device,
+        jobs: int | None,
+        address: str | None,
+        gpus_per_run: float = 1.0,
+    ) -> None:
+        self._files, self._device, self._jobs = files, device, jobs
+        self._address, self._gpus_per_run = address, gpus_per_run
+        self._images: Any = None  # Ray's reference to them
+        self._workers: list[Worker] = []
+        self._wanted = 0
+        self._refused: set[str] = set()  # ids of nodes
+        self._told: deque[ClusterEvent] = deque()
+        self._losses: Counter[str] = Counter()
+        self._looked, self._alone_since = 0.0, math.inf
+        self._first: Environment | None = None
+
+    @property
+    def expected(self) -> int:
+        """How many workers there will be, by the resources of the nodes."""
+        cluster.connect(self._address, self._jobs)
+        self._choose_device()
+        room = sum(node.slots(self._device, self._gpus_per_run) for node in cluster.nodes())
+        return max(min(self._jobs or room, room), 1)
+
+    def start(self, trainings: int) -> Environment:
+        """Start a worker on every node and more where they fit; wait until the first can train.
+
+        Raises:
+            FmnistError: When there is no room, or a node cannot be used.
+        """
+        cluster.connect(self._address, self._jobs)
+        if self._images is None:
+            self._choose_device()
+            self._images = ray.put(self._files.arrays)
+        self._wanted = min(self._jobs or trainings, trainings)
+        self._fill()
+        deadline = time.monotonic() + _START_SECONDS
+        while self._pending and (left := deadline - time.monotonic()) > 0:
+            self._hear(left)
+            if faults := [event for event in self._told if isinstance(event, Refused)]:
+                raise FmnistError("\n".join(f"node {f.node}: {f.reason}" for f in faults))
+        if self._first is None or not len(self):
+            raise FmnistError(self._no_room())
+        return self._first
+
+    def __len__(self) -> int:
+        return sum(worker.environment is not None for worker in self._workers)
+
+    @property
+    def idle(self) -> int:
+        """How many workers are free."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any worker trains."""
+        return self.idle < len(self)
+
+    @property
+    def next(self) -> Environment:
+        """What the worker trains with that takes the next run."""
+        environment = self._idle[0].environment
+        assert environment is not None  # noqa: S101  it is idle, so it was ready
+        return environment
+
+    def take(self, task: Task) -> None:
+        """Give a run to the worker that is next."""
+        self._idle[0].take(task)
+
+    def events(self, timeout: float) -> Iterator[TrainingEvent | ClusterEvent]:
+        """What happens to the runs and to the cluster, one event at a time or none.
+
+        Raises:
+            FmnistError: When no worker has been left for a minute.
+        """
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._fill()
+        event = self._hear(timeout)
+        while self._told:
+            yield self._told.popleft()
+        if event is not None:
+            yield event
+
+    def drop(self, run: PlannedRun) -> None:
+        """Stop training a run at once, without a word."""
+        for worker in [w for w in self._workers if w.task and w.task.run == run]:
+            self._remove(worker)
+
+    def stop(self) -> None:
+        """Stop training all runs at once; workers that are idle stay."""
+        for worker in [worker for worker in self._workers if worker.task is not None]:
+            self._remove(worker)
+
+    def close(self) -> None:
+        """End every worker at once, and leave the cluster."""
+        for worker in self._workers[:]:
+            self._remove(worker)
+        cluster.disconnect()
+
+    @property
+    def _idle(self) -> list[Worker]:
+        return [w for w in self._workers if w.environment is not None and w.task is None]
+
+    @property
+    def _pending(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.environment is None]
+
+    def _choose_device(self) -> None:
+        if self._device == "cpu":
+            return
+        has_gpu = any(node.gpus for node in cluster.nodes())
+        if self._device == "cuda" and not has_gpu:
+            raise FmnistError(
+                "--device cuda: no node of the cluster has a GPU; --device cpu trains without one"
+            )
+        self._device = "cuda" if has_gpu else "cpu"
+
+    def _fill(self) -> None:
+        """Ask for as many workers as are wanted and fit, spread over the nodes."""
+        self._looked = time.monotonic()
+        nodes = [node for node in cluster.nodes() if node.id not in self._refused]
+        there = {node.id for node in nodes}
+        for worker in self._pending:
+            if worker.node.id not in there:
+                self._remove(worker)
+        used = Counter(worker.node.id for worker in self._workers)
+        while len(self._workers) < self._wanted:
+            free = [n for n in nodes if used[n.id] < n.slots(self._device, self._gpus_per_run)]
+            if not free:
+                return
+            node = min(free, key=lambda node: used[node.id])
+            used[node.id] += 1
+            worker = Worker(node, self._images, self._device, self._gpus_per_run)
+            self._workers.append(worker)
+
+    def _hear(self, timeout: float) -> TrainingEvent | Lost | None:
+        """Wait for what any worker says next."""
+        waited = {w.waited: w for w in self._workers if w.task or w.environment is None}
+        if not waited:
+            self._wait_alone(timeout)
+            return None
+        said, _ = ray.wait([*waited], timeout=timeout)
+        if not said:
+            return None
+        worker = waited[said[0]]
+        if worker.environment is not None:
+            return self._news(worker)
+        self._welcome(worker)
+        return None
+
+    def _wait_alone(self, timeout: float) -> None:
+        """Wait for nodes while there is nobody who could say anything."""
+        if self._idle:
+            self._alone_since = math.inf
+        else:
+            self._alone_since = min(self._alone_since, time.monotonic())
+            if time.monotonic() - self._alone_since > _ALONE_SECONDS:
+                raise FmnistError(
+                    "no node of the cluster is left that can train; finished epochs are kept: run "
+                    "the same command again to continue"
+                )
+        time.sleep(timeout)
+
+    def _welcome(self, worker: Worker) -> None:
+        """A worker has loaded, or cannot."""
+        try:
+            environment, versions = ray.get(worker.waited)
+        except RayError as error:
+            self._refuse(worker, cluster.loading_failed(error))
+            return
+        reason = cluster.difference(versions)
+        if self._first and environment.torch != self._first.torch:
+            reason = f"found torch {environment.torch}, allowed: {self._first.torch}, as elsewhere"
+        if reason:
+            self._refuse(worker, reason)
+            return
+        worker.environment, self._alone_since = environment, math.inf
+        self._first = self._first or environment
+        there = sum(w.node.id == worker.node.id for w in self._workers)
+        if not any(w.node.id == worker.node.id for w in self._pending):
+            name, processor = worker.node.name, environment.processor
+            self._told.append(Joined(name, processor, there, len(self)))
+
+    def _refuse(self, worker: Worker, reason: str) -> None:
+        node = worker.node
+        for other in [w for w in self._pending if w.node.id == node.id] or [worker]:
+            self._remove(other)
+        if node.id in {found.id for found in cluster.nodes()}:  # else it is merely gone
+            self._refused.add(node.id)
+            self._told.append(Refused(node.name, reason))
+
+    def _news(self, worker: Worker) -> TrainingEvent | Lost | None:
+        """What a worker says of its run; its files are written first."""
+        task = worker.task
+        assert task is not None  # noqa: S101  only a worker with a task is asked
+        try:
+            news = ray.get(next(worker.waited), timeout=_START_SECONDS)
+        except (RayError, StopIteration):
+            return self._lost(worker, task.run)
+        event: TrainingEvent = task.keep(news)
+        if event is not news.event and isinstance(event, Failed):
+            self._remove(worker)  # it does not know, and goes on
+        elif isinstance(event, Finished | Paused | Failed):
+            worker.task = None
+        elif isinstance(event, EpochEnded):
+            del self._losses[event.run.fingerprint]
+        return event
+
+    def _lost(self, worker: Worker, run: PlannedRun) -> Lost | Failed:
+        self._remove(worker)
+        alive = worker.node.id in {node.id for node in cluster.nodes()}
+        where = f"node {worker.node.name}"
+        reason = (
+            f"its worker on {where} has died (out of memory?)" if alive else f"{where} was lost"
+        )
+        self._losses[run.fingerprint] += 1
+        if self._losses[run.fingerprint] >= _LOSSES:
+            return Failed(run, f"{reason}, as {_LOSSES - 1} others before it")
+        return Lost(run, reason)
+
+    def _remove(self, worker: Worker) -> None:
+        worker.kill()
+        self._workers.remove(worker)
+
+    def _no_room(self) -> str:
+        nodes = cluster.nodes()
+        room = sum(node.slots(self._device, self._gpus_per_run) for node in nodes)
+        what = "GPU" if self._device == "cuda" else "CPU"
+        if room:
+            return (
+                f"the cluster has no free {what}: other programs use what its {len(nodes)} nodes "
+                "have; wait for them, or add a node with `ray start --address=HOST:PORT`"
+            )
+        return (
+            f"no node of the cluster has room for a training, which takes a {what} and "
+            f"{WORKER_BYTES >> 30} GiB of memory; add one with `ray start --address=HOST:PORT`"
+        )

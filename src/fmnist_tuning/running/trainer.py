@@ -1,0 +1,196 @@
+"""One worker's trainings, wherever the worker is: it holds the images and yields what happens.
+
+It loads only what training needs: no MLflow, no tables, no terminal. The parent imports this file
+too and does not need torch, so functions import torch.
+"""
+
+import ctypes
+import platform
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmnist_tuning.errors import CheckpointError, FmnistError
+from fmnist_tuning.files import write_whole
+from fmnist_tuning.running import events
+from fmnist_tuning.sweeps.runs import PlannedRun
+from fmnist_tuning.sweeps.settings import Precision, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from fmnist_tuning.training.model import FashionCNN
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has happened to a run, and what must be on the disk before anybody hears of it."""
+
+    event: events.TrainingEvent
+    content: bytes = b""  # the checkpoint after an epoch, or the network at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A run to train, and its files."""
+
+    run: PlannedRun
+    checkpoint: Path  # written after each epoch; if it is there, the run continues from it
+    weights: Path  # the trained network's, written before `Finished` is told
+    epochs: int | None = None  # the most to train before the run is `Paused`; None for all
+
+    def saved(self) -> bytes | None:
+        """The checkpoint, if there is one; none that anybody can use if it cannot be read."""
+        try:
+            return self.checkpoint.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return b""
+
+    def keep(self, news: News) -> events.TrainingEvent:
+        """Write what comes with an event; returns the event to tell, `Failed` if that failed."""
+        try:
+            match news.event:
+                case events.EpochEnded():
+                    write_whole(self.checkpoint, news.content)
+                case events.Finished():
+                    write_whole(self.weights, news.content)
+                case events.Restarted(run, reason):
+                    aside = self.checkpoint.with_suffix(".damaged")
+                    self.checkpoint.replace(aside)
+                    return events.Restarted(run, f"{reason}: set aside as {aside}")
+        except (FmnistError, OSError) as error:
+            said = f"{error}; the last good checkpoint is kept: run the same command again to "
+            return events.Failed(self.run, f"{said}continue")
+        return news.event
+
+
+class Trainer:
+    """The images on the device, and the trainings on them, one at a time.
+
+    Raises:
+        FmnistError: When `device` is `cuda` and there is none.
+    """
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]], device: Device) -> None:
+        import torch  # noqa: PLC0415
+
+        from fmnist_tuning.data.images import FashionMnist  # noqa: PLC0415
+
+        _keep_freed_memory()
+        if device == "cuda" and not torch.cuda.is_available():
+            raise FmnistError(
+                f"--device cuda: torch {torch.__version__} finds no CUDA device here; "
+                "--device cpu trains without one"
+            )
+        on_gpu = device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if on_gpu else "cpu")
+        # Sums of floating-point numbers depend on how they are divided among threads. With one
+        # thread each, results do not depend on how many workers there are.
+        torch.set_num_threads(1)
+        # For the same reason: cuDNN's fastest algorithms add in a different order every time.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        self._data = FashionMnist.load(images, self._device)
+        self.environment = events.Environment(
+            device=self._device.type,
+            processor=torch.cuda.get_device_name() if on_gpu else _processor_name(),
+            threads=torch.get_num_threads(),
+            torch=str(torch.__version__),  # a TorchVersion would make the parent load torch
+            python=platform.python_version(),
+        )
+
+    def train(self, run: PlannedRun, saved: bytes | None, epochs: int | None) -> Iterator[News]:
+        """Train a run from its checkpoint (`saved`), for so many epochs; an error is news too."""
+        try:
+            end = yield from self._training(run, saved, epochs)
+        except FmnistError as error:
+            hopeless = not isinstance(error, CheckpointError)
+            yield News(events.Failed(run, str(error), hopeless=hopeless))
+        except Exception as error:  # noqa: BLE001  a run that fails must not end the others
+            yield News(events.Failed(run, f"{type(error).__name__}: {error}"))
+        else:
+            yield end
+
+    def _training(
+        self, run: PlannedRun, saved: bytes | None, turn: int | None
+    ) -> Generator[News, None, News]:
+        from fmnist_tuning.training import building, checkpoint, classifier, loop  # noqa: PLC0415
+
+        config = run.config
+        self._set_precision(config.precision)
+        images = building.select_images(self._data, config.seed, **config.arguments("images"))
+        built = self._built(config)
+        progress = loop.Progress()
+        if saved is not None:
+            try:
+                progress = checkpoint.unpack(saved, *built)
+                yield News(events.Resumed(run, tuple(progress.history)))
+            except CheckpointError as error:
+                yield News(events.Restarted(run, str(error)))
+                built = self._built(config)
+                turn = None  # in turns, a disk that spoils every checkpoint would go on for ever
+        model, optimizer, order = built
+        settings = config.arguments("loop")
+        trained = loop.train(model, images, optimizer, order=order, progress=progress, **settings)
+        last = len(progress.history) + (turn or config.epochs)
+        while True:
+            try:
+                metrics = next(trained)
+            except StopIteration as end:
+                network = classifier.Classifier(model, images.train.mean, images.train.deviation)
+                content = classifier.pack_weights(network)
+                return News(events.Finished(run, end.value.metrics()), content)
+            # The checkpoint comes first, so that no epoch in MLflow is ever trained again.
+            yield News(events.EpochEnded(run, metrics), checkpoint.pack(*built, progress))
+            if last == metrics.epoch < config.epochs:
+                return News(events.Paused(run))
+
+    def _built(
+        self, config: RunConfig
+    ) -> "tuple[FashionCNN, torch.optim.Optimizer, torch.Generator]":
+        from fmnist_tuning.training import building  # noqa: PLC0415
+
+        model = building.build_model(config.seed, self._device, **config.arguments("network"))
+        optimizer = building.build_optimizer(model, **config.arguments("optimizer"))
+        return model, optimizer, building.generator(config.seed, building.Stream.ORDER)
+
+    def _set_precision(self, precision: Precision) -> None:
+        import torch  # noqa: PLC0415
+
+        if precision == "tf32" and self._device.type == "cpu":
+            raise FmnistError(
+                "precision tf32 needs a CUDA device; on a CPU, train in float32 or bf16"
+            )
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def _keep_freed_memory() -> None:
+    """Let the allocator keep the memory that a step frees, because the next step needs it again.
+
+    glibc would return large blocks to the system and get them back page by page, each filled with
+    zeros. These 700 page faults take a twentieth of a step's time.
+    """
+    allocator = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if allocator is not None and hasattr(allocator, "mallopt"):  # glibc's own; musl has none
+        trim_threshold, mmap_max = -1, -4
+        allocator.mallopt(trim_threshold, -1)
+        allocator.mallopt(mmap_max, 0)
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
