@@ -65,7 +65,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 # The lock names versions and hashes, and no registry: it works with any mirror.
 lock: $(VENV)/.ready
 	$(BIN)/uv pip compile --universal --generate-hashes --upgrade --no-header --no-annotate \
-	    --group dev --python-version 3.11 --quiet -o requirements.lock pyproject.toml
+	    --group dev --extra ray --python-version 3.11 --quiet -o requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,6 +3,7 @@
     python benchmarks/compare.py one       one training: plain, lightning, fmnist
     python benchmarks/compare.py exp1      experiment 1, five trainings: plain, fmnist
     python benchmarks/compare.py six       all six experiments: plain (19 trainings), fmnist (13)
+    python benchmarks/compare.py ray       experiment 1: fmnist, and fmnist with --executor ray
 
 Other programs make any machine slower from minute to minute, so nothing here is compared but runs
 of one round, side by side. Prints, and adds a section to benchmarks/RESULTS.md.
@@ -100,11 +101,14 @@ def script(name: str, task: dict[str, object]) -> Timing:
     return timing
 
 
-def fmnist(configs: list[str], sizes: dict[str, int], folder: Path, data: Path) -> Timing:
+def fmnist(
+    configs: list[str], sizes: dict[str, int], folder: Path, data: Path, executor: str = "local"
+) -> Timing:
     """`fmnist run` into a store of its own."""
     settings = [f"--set={key}={value}" for key, value in sizes.items()]
-    store = f"sqlite:///{folder}/fmnist.db"
+    store = f"sqlite:///{folder}/fmnist-{executor}.db"
     command = [sys.executable, "-m", "fmnist_tuning", "run", *configs, *settings, "--quiet"]
+    command.append(f"--executor={executor}")
     timing, _ = timed([*command, f"--tracking-uri={store}"], {"FMNIST_DATA_DIR": str(data)})
     study = Study.find(tracking_uri=store)
     runs = study.finished_runs().values() if study else ()
@@ -165,6 +169,7 @@ def report(
 ) -> str:
     """A section of RESULTS.md."""
     gflops, copies = zip(*floors, strict=True)
+    reference = next(iter(rounds[0]))
     lines = [
         f"## {title}",
         "",
@@ -175,13 +180,13 @@ def report(
         "",
         "Each cell: minimum / median / maximum of the rounds; ratios round by round.",
         "",
-        "| way | wall, s | training images/s, one worker | faster than plain, whole process | "
-        "largest process, MiB |",
+        f"| way | wall, s | training images/s, one worker | faster than {reference}, whole process "
+        "| largest process, MiB |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for way in rounds[0]:
         own = [one[way] for one in rounds]
-        ratios = [one["plain"].seconds / one[way].seconds for one in rounds]
+        ratios = [one[reference].seconds / one[way].seconds for one in rounds]
         lines.append(
             f"| {way} | {spread([t.seconds for t in own], 1)} "
             f"| {spread([t.images_per_second for t in own])} | {spread(ratios, 2)} "
@@ -207,7 +212,7 @@ def report(
 def main() -> None:
     """Run the rounds and write what came of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("one", "exp1", "six"))
+    parser.add_argument("what", choices=("one", "exp1", "six", "ray"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--train-size", type=int, default=10_000)
@@ -218,7 +223,8 @@ def main() -> None:
         "val_size": chosen.train_size // 6,
     }
     data = find(None).folder
-    configs = {"exp1": CONFIGS / "exp1_dropout.yaml", "six": CONFIGS}.get(chosen.what)
+    first = CONFIGS / "exp1_dropout.yaml"
+    configs = {"exp1": first, "ray": first, "six": CONFIGS}.get(chosen.what)
     rounds, floors = [], []
     with tempfile.TemporaryDirectory() as folder:
         root = torchvision_root(Path(folder) / "torchvision", data)
@@ -231,17 +237,28 @@ def main() -> None:
             own.mkdir()
             task["tracking_uri"] = f"sqlite:///{own}/plain.db"
             floors.append(floor())
-            ways = {"plain": lambda: script("plain_script.py", task)}
+            ways = (
+                {} if chosen.what == "ray" else {"plain": lambda: script("plain_script.py", task)}
+            )
             if chosen.what == "one" and find_spec("lightning"):
                 ways["lightning"] = lambda: script("lightning_script.py", task)
             ways["fmnist"] = lambda own=own: fmnist([str(configs)], sizes, own, data)
+            if chosen.what == "ray":
+                ways["fmnist on Ray"] = lambda own=own: fmnist(
+                    [str(configs)], sizes, own, data, "ray"
+                )
             # Every other round backwards: what drifts during a round does not favour one way.
             order = list(ways) if number % 2 == 0 else list(reversed(ways))
             timings = {way: ways[way]() for way in order}
             rounds.append({way: timings[way] for way in ways})
             print(number, {way: round(t.seconds, 1) for way, t in rounds[-1].items()}, flush=True)
     trainings = len(task["arms"])
-    what = {"one": "One training", "exp1": "Experiment 1", "six": "The six experiments"}
+    what = {
+        "one": "One training",
+        "exp1": "Experiment 1",
+        "ray": "Ray on one machine",
+        "six": "The six experiments",
+    }
     size = f"{chosen.epochs} epochs of {chosen.train_size:,} images"
     title = f"{what[chosen.what]}: {trainings} trainings as written, {size}"
     section = report(chosen.what, title, rounds, floors)

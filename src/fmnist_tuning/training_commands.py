@@ -52,7 +52,7 @@ def run(
     limits = options.limits(decide=decide, max_seeds=max_seeds, budget=budget, force=force)
     cluster = options.cluster(executor, address, gpus_per_run)
     sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
-    _prepare(cluster, device)
+    _prepare(cluster, device, workers)
 
     from fmnist_tuning import terminal
 
@@ -232,7 +232,7 @@ def plan(
         print_at_most(out, most, workers)
 
 
-def _prepare(cluster: options.Cluster | None, device: "Device") -> None:
+def _prepare(cluster: options.Cluster | None, device: "Device", jobs: int | None) -> None:
     """Find out at once whether there is anything to train with; load PyTorch meanwhile."""
     if cluster is None:
         from fmnist_tuning.running.pool import check_device, warm_up
@@ -240,9 +240,9 @@ def _prepare(cluster: options.Cluster | None, device: "Device") -> None:
         check_device(device)
         warm_up()
     else:
-        from fmnist_tuning.running.cluster import check
+        from fmnist_tuning.running.cluster import begin
 
-        check(cluster.address)
+        begin(cluster.address, jobs)
 
 
 def _executor(
@@ -255,7 +255,7 @@ def _executor(
 
     from fmnist_tuning.running.ray_pool import RayPool
 
-    return RayPool(files, device, jobs, *cluster)
+    return RayPool(files, device, jobs, cluster.gpus_per_run)
 
 
 def _sweeps(

@@ -1,11 +1,13 @@
 """The door to Ray: joining a cluster or starting one here, and what its nodes can take."""
 
+import contextlib
 import importlib.util
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -38,61 +40,104 @@ class Node:
         return min(self.cpus, self.bytes // WORKER_BYTES)
 
 
-def connect(address: str | None, jobs: int | None = None) -> None:
-    """Join the cluster at an address, or start Ray on this machine for as long as the command runs.
+class _Starting:
+    """Ray as it starts on this machine, while the command does other things.
 
-    What starts here listens on 127.0.0.1 only. Nothing happens if Ray is connected.
+    Its processes end with the thread that has started them, so this one stays to the end.
+    """
+
+    def __init__(self, jobs: int | None) -> None:
+        self._started, self._ended = threading.Event(), threading.Event()
+        self._error: FmnistError | None = None
+        threading.Thread(target=self._start, args=(jobs,), daemon=True).start()
+
+    def _start(self, jobs: int | None) -> None:
+        try:
+            _init(None, jobs)
+        except FmnistError as error:
+            self._error = error
+        finally:
+            self._started.set()
+        self._ended.wait()
+
+    def wait(self) -> None:
+        self._started.wait()
+        if self._error is not None:
+            raise self._error
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+_starting: _Starting | None = None
+
+
+def begin(address: str | None, jobs: int | None = None) -> None:
+    """Join the cluster at an address, or begin to start Ray on this machine.
+
+    Without an address that of `RAY_ADDRESS` counts, as everywhere in Ray. What starts here listens
+    on 127.0.0.1 only, and ends with the command.
 
     Raises:
         FmnistError: When Ray is not installed, nobody answers, or the cluster takes no one from
             this machine.
     """
+    global _starting  # noqa: PLW0603  a process has one Ray
+    if importlib.util.find_spec("ray") is None:
+        raise FmnistError(f"--executor ray: Ray is not installed here; {_INSTALL}")
     address = address or os.environ.get("RAY_ADDRESS") or None
-    _check_installed()
-    if address is None:
-        _keep_to_this_machine()
-    else:
+    if address is not None:
         _check_address(address)
-    import ray  # noqa: PLC0415  takes a second, and is not everybody's
-
-    if ray.is_initialized():
+        _init(address, jobs)
         return
-    count = max(jobs or 0, workers())
-    here = {"num_cpus": count, "_memory": count * WORKER_BYTES, "include_dashboard": False}
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address,
-            **(here if address is None else {}),
-            namespace="fmnist",
-            configure_logging=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-        )
-    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
-        raise FmnistError(_said(address, error)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)  # Ray sets its own, which would end us without a word
+    if "ray" not in sys.modules:  # it reads both on import
+        # Ray's own switch for laptops, where it listens on 127.0.0.1.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    _starting = _Starting(jobs)
 
 
-def check(address: str | None) -> None:
-    """Join a cluster whose address was given; else only see whether Ray is installed.
+def connect() -> None:
+    """Wait until Ray has started here; returns at once if this process has joined a cluster.
 
     Raises:
-        FmnistError: As `connect` does.
+        FmnistError: When it does not start.
     """
-    if address or os.environ.get("RAY_ADDRESS"):
-        connect(address)
-    else:
-        _check_installed()
-        _keep_to_this_machine()
+    if _starting is not None:
+        _starting.wait()
 
 
 def disconnect() -> None:
     """Leave the cluster; what was started here ends."""
+    global _starting  # noqa: PLW0603
+    with contextlib.suppress(FmnistError):
+        connect()
+
     import ray  # noqa: PLC0415
 
     ray.shutdown()
+    if _starting is not None:
+        _starting.end()
+        _starting = None
+
+
+def _init(address: str | None, jobs: int | None) -> None:
+    import ray  # noqa: PLC0415  takes a second, and is not everybody's
+
+    # Ray prints its own errors to stdout, where our results go, and has no switch for that. What
+    # concerns a run is told by the calls that fail.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None  # noqa: SLF001
+    count = max(jobs or 0, workers())
+    here = {"num_cpus": count, "_memory": count * WORKER_BYTES, "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
+    quiet = {"configure_logging": False, "logging_level": "ERROR", "log_to_driver": False}
+    try:
+        ray.init(address or "local", **quiet, **({} if address else here))
+    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
+        raise FmnistError(_said(address, error)) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own would end us without a word
 
 
 def nodes() -> list[Node]:
@@ -122,18 +167,6 @@ def loading_failed(error: BaseException) -> str:
         return f"Python finds no {missing[1]} there; {_INSTALL} on that node, for Ray's own Python"
     last = [line.strip() for line in text.splitlines() if line.strip()]
     return f"a worker cannot start there ({(last or [repr(error)])[-1][:300]})"
-
-
-def _check_installed() -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise FmnistError(f"--executor ray: Ray is not installed here; {_INSTALL}")
-
-
-def _keep_to_this_machine() -> None:
-    if "ray" not in sys.modules:  # it reads both on import
-        # Ray's own switch for laptops, where it listens on 127.0.0.1.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _node(found: dict[str, Any]) -> Node:

@@ -260,6 +260,7 @@ class _Engine:
                 schedule.put_back(run)
                 return False
             case events.Lost(run):
+                self._ledger.lose(run)
                 schedule.put_back(run)
             case events.Finished(run, metrics):
                 self._ledger.finish(run, metrics)

@@ -150,6 +150,10 @@ class Ledger:
         """Remember that a run waits for its next turn."""
         self._active[run.fingerprint].in_turns = True
 
+    def lose(self, run: PlannedRun) -> None:
+        """Remember that a run has lost its worker: from where it continues is news."""
+        self._active[run.fingerprint].in_turns = False
+
     def log_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
         """Write an epoch, unless the store has it."""
         active = self._active[run.fingerprint]

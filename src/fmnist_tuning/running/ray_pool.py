@@ -44,7 +44,8 @@ _LOSSES: Final = 3  # of a run without a new epoch in between; then it is the ru
 class RayPool:
     """A cluster's workers, as many as its nodes have room for, or `jobs`.
 
-    Nodes that join later are used too. `gpus_per_run` is a worker's part of a GPU.
+    Nodes that join later are used too. `gpus_per_run` is a worker's part of a GPU. `cluster.begin`
+    must have been called.
     """
 
     def __init__(
@@ -52,11 +53,10 @@ class RayPool:
         files: DataFiles,
         device: Device,
         jobs: int | None,
-        address: str | None,
         gpus_per_run: float = 1.0,
     ) -> None:
         self._files, self._device, self._jobs = files, device, jobs
-        self._address, self._gpus_per_run = address, gpus_per_run
+        self._gpus_per_run = gpus_per_run
         self._images: Any = None  # Ray's reference to them
         self._workers: list[Worker] = []
         self._wanted = 0
@@ -69,7 +69,7 @@ class RayPool:
     @property
     def expected(self) -> int:
         """How many workers there will be, by the resources of the nodes."""
-        cluster.connect(self._address, self._jobs)
+        cluster.connect()
         self._choose_device()
         room = sum(node.slots(self._device, self._gpus_per_run) for node in cluster.nodes())
         return max(min(self._jobs or room, room), 1)
@@ -80,7 +80,7 @@ class RayPool:
         Raises:
             FmnistError: When there is no room, or a node cannot be used.
         """
-        cluster.connect(self._address, self._jobs)
+        cluster.connect()
         if self._images is None:
             self._choose_device()
             self._images = ray.put(self._files.arrays)
@@ -260,15 +260,11 @@ class RayPool:
 
     def _lost(self, worker: Worker, run: PlannedRun) -> Lost | Failed:
         self._remove(worker)
-        alive = worker.node.id in {node.id for node in cluster.nodes()}
-        where = f"node {worker.node.name}"
-        reason = (
-            f"its worker on {where} has died (out of memory?)" if alive else f"{where} was lost"
-        )
         self._losses[run.fingerprint] += 1
         if self._losses[run.fingerprint] >= _LOSSES:
-            return Failed(run, f"{reason}, as {_LOSSES - 1} others before it")
-        return Lost(run, reason)
+            died = f"{_LOSSES} workers died in one epoch of it, the last on node"
+            return Failed(run, f"{died} {worker.node.name} (out of memory?)")
+        return Lost(run, f"its worker on node {worker.node.name} is gone")
 
     def _remove(self, worker: Worker) -> None:
         worker.kill()
