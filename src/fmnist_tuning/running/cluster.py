@@ -6,10 +6,12 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fmnist_tuning.errors import FmnistError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from fmnist_tuning.running.trainer import Device
 
 _ANSWER_SECONDS: Final = 5.0
+_JOIN_SECONDS: Final = 60.0
 _PACKAGES: Final = ("fmnist-tuning", "torch")  # Ray itself compares its own version and Python's
 _INSTALL: Final = f"pip install 'fmnist-tuning[ray]=={version('fmnist-tuning')}'"
 
@@ -86,15 +89,20 @@ def begin(address: str | None, jobs: int | None = None) -> None:
     if importlib.util.find_spec("ray") is None:
         raise FmnistError(f"--executor ray: Ray is not installed here; {_INSTALL}")
     address = address or os.environ.get("RAY_ADDRESS") or None
-    if address is not None:
+    if "ray" not in sys.modules:  # it reads all of them on import
+        if address is not None:
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # to join, a second each
+        else:
+            # Ray's own switch for laptops, where it listens on 127.0.0.1.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if address is None or _token_is_here():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if address is None:
+        _starting = _Starting(jobs)
+    else:
         _check_address(address)
+        _try(address)
         _init(address, jobs)
-        return
-    if "ray" not in sys.modules:  # it reads both on import
-        # Ray's own switch for laptops, where it listens on 127.0.0.1.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    _starting = _Starting(jobs)
 
 
 def connect() -> None:
@@ -134,7 +142,7 @@ def _init(address: str | None, jobs: int | None) -> None:
     try:
         ray.init(address or "local", **quiet, **({} if address else here))
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
-        raise FmnistError(_said(address, error)) from None
+        raise FmnistError(_said(address, str(error))) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end us without a word
@@ -165,8 +173,34 @@ def loading_failed(error: BaseException) -> str:
     missing = re.search(r"No module named '([\w.]+)'", text)
     if missing:
         return f"Python finds no {missing[1]} there; {_INSTALL} on that node, for Ray's own Python"
-    last = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"a worker cannot start there ({(last or [repr(error)])[-1][:300]})"
+    return f"a worker cannot start there ({_last_line(text)})"
+
+
+def _try(address: str) -> None:
+    """Join and leave in another process: Ray ends the one that it cannot let in, without a word."""
+    code = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, address],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_JOIN_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise FmnistError(
+            f"--address {address}: what answers there is no Ray cluster, or takes longer than "
+            f"{_JOIN_SECONDS:.0f} seconds"
+        ) from None
+    if done.returncode:
+        raise FmnistError(_said(address, done.stderr))
+
+
+def _token_is_here() -> bool:
+    """Whether Ray has the token of a cluster on this machine, by its own rules."""
+    names = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    return bool(names & os.environ.keys()) or Path("~/.ray/auth_token").expanduser().is_file()
 
 
 def _node(found: dict[str, Any]) -> Node:
@@ -202,24 +236,30 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def _said(address: str | None, error: Exception) -> str:
+def _said(address: str | None, text: str) -> str:
     """Ray's error in words."""
-    text = " ".join(str(error).split())
     if address is None:
-        return f"--executor ray: Ray does not start on this machine ({text[:300]})"
-    if "uthentication" in text or "oken" in text:
-        return (
-            f"--address {address}: the cluster asks for its token; set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN (`ray get-auth-token` on the cluster's head shows it)"
-        )
-    if found := re.search(r"[Vv]ersion mismatch.*", text):
+        return f"--executor ray: Ray does not start on this machine ({_last_line(text)})"
+    if found := re.search(r"[Vv]ersion mismatch.*", " ".join(text.split())):
         return f"--address {address}: {found[0][:300]}; install the same on all nodes"
-    if address == "auto" and isinstance(error, ConnectionError):
+    if address == "auto" and "ConnectionError" in text:
         return (
             "--address auto: there is no cluster on this machine; start one with `ray start "
             "--head`, or leave --address out to use this machine alone"
         )
-    return (
-        f"--address {address}: cannot be joined ({text[:300]}); is this machine a node of the "
-        f"cluster? `ray start --address={address}` makes it one"
-    )
+    if "Failed to connect to socket" in text:
+        return (
+            f"--address {address}: this machine is not a node of the cluster; `ray start "
+            f"--address={address}` makes it one"
+        )
+    if "AuthToken" in text or "authentication token" in text:
+        return (
+            f"--address {address}: the cluster asks for its token; set RAY_AUTH_TOKEN to what `ray "
+            "get-auth-token` says on its head"
+        )
+    return f"--address {address}: cannot be joined ({_last_line(text)})"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "Ray does not say why"
