@@ -89,6 +89,12 @@ def test_only_the_store_knows_mlflow():
     assert users == {"store"}
 
 
+def test_only_the_cluster_knows_ray():
+    """Nothing else changes when Ray does, and whoever has no cluster never loads it."""
+    users = {p.name for p in SOURCES if any(n.split(".")[0] == "ray" for n in imports_of(p))}
+    assert users == {"cluster.py", "ray_pool.py", "ray_worker.py"}
+
+
 def size(node: ast.FunctionDef, path: Path) -> int:
     """The lines of a function; of a command's, without the options in its signature."""
     command = path.name in {
