@@ -228,3 +228,14 @@ def test_how_many_workers_a_node_has():
     node = Node("id", "name", cpus=8, gpus=2.0, bytes=5 << 30)
     assert node.slots("cpu", 1.0) == 5
     assert [node.slots("cuda", part) for part in (1.0, 0.5, 0.3, 0.1)] == [2, 4, 6, 20]
+
+
+@pytest.mark.gpu
+def test_runs_that_share_a_gpu(fmnist, sweep_file):
+    """Two runs at a time on one GPU, each with a half of it."""
+    done = fmnist(
+        *("run", sweep_file(SWEEP), *settings(), "--executor=ray", "--device=cuda"),
+        *("--gpus-per-run=0.5", "--jobs=2"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert lacking(done.stderr, "device  cuda … 2 workers, torch") == ""

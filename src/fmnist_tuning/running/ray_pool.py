@@ -34,6 +34,7 @@ from fmnist_tuning.running.events import (
 from fmnist_tuning.running.ray_worker import Worker
 from fmnist_tuning.running.trainer import Device, Task
 from fmnist_tuning.sweeps.runs import PlannedRun
+from fmnist_tuning.text import counted
 
 _START_SECONDS: Final = 60.0  # to load PyTorch on a slow node
 _LOOK_SECONDS: Final = 2.0  # between two looks at which nodes there are
@@ -276,8 +277,9 @@ class RayPool:
         what = "GPU" if self._device == "cuda" else "CPU"
         if room:
             return (
-                f"the cluster has no free {what}: other programs use what its {len(nodes)} nodes "
-                "have; wait for them, or add a node with `ray start --address=HOST:PORT`"
+                f"the cluster has no free {what}: it has room for {counted(room, 'worker')}, and "
+                "other programs use it; wait for them, or add a node with `ray start "
+                "--address=HOST:PORT`"
             )
         return (
             f"no node of the cluster has room for a training, which takes a {what} and "
