@@ -25,7 +25,7 @@ _ALIKE: Final = (
 class StudyFrames(dict[str, "SweepFrames"]):
     """A study's sweeps by id, and what is found out about all of them once."""
 
-    def __init__(self, sweeps: "Iterable[tuple[str, SweepFrames]]") -> None:
+    def __init__(self, sweeps: "Mapping[str, SweepFrames]") -> None:
         super().__init__(sweeps)
         self._found: dict[str, Any] = {}
 

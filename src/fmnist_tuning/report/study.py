@@ -86,8 +86,10 @@ def read_study(
     ids = [run.run_id for run in used.values()] if with_curves else []
     history = study.curves(ids, [*CURVES])
     every = StudyFrames(
-        (id_, _frames(sweep, planned[id_], finished, history if id_ in chosen else None))
-        for id_, sweep in sweeps.items()
+        {
+            id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
+            for id_, sweep in sweeps.items()
+        }
     )
     return StudyResults(
         study=study,
@@ -109,7 +111,7 @@ def _frames(
     sweep: Sweep,
     runs: Sequence[PlannedRun],
     finished: Mapping[str, TrackedRun],
-    history: pd.DataFrame | None,
+    history: pd.DataFrame,
 ) -> SweepFrames:
     there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
     rows = [
@@ -117,7 +119,7 @@ def _frames(
         for run, found in there
     ]
     missing = [run.name for run in runs if run.fingerprint not in finished]
-    return build_frames(sweep, rows, no_curves() if history is None else history, missing)
+    return build_frames(sweep, rows, history, missing)
 
 
 def as_records(results: StudyResults) -> list[dict[str, Any]]:
