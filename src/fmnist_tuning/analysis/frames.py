@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import pandas as pd
@@ -15,7 +14,7 @@ from fmnist_tuning.sweeps.cost import training_macs
 from fmnist_tuning.sweeps.sweep import Sweep
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class SweepFrames:
     """What a study knows of one sweep.
 
@@ -30,29 +29,12 @@ class SweepFrames:
     runs: pd.DataFrame
     curves: pd.DataFrame
     missing: tuple[str, ...] = ()  # names of the runs that are not finished
-    _columns: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
+    @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms with at least one finished run, in the sweep's order."""
-        return tuple(arm for arm in self.sweep.arms if arm.label in self.places)
-
-    @cached_property
-    def places(self) -> dict[str, list[tuple[int, int]]]:
-        """The rows of each arm with finished runs: the number of the row, and its seed."""
-        found: dict[str, list[tuple[int, int]]] = {}
-        rows = zip(self.runs["arm"], self.runs["seed"], strict=True)
-        for row, (label, seed) in enumerate(rows):
-            found.setdefault(label, []).append((row, int(seed)))
-        return found
-
-    def column(self, metric: str) -> list[float]:
-        """A metric of every row; NaN where it was not measured."""
-        if metric not in self._columns:
-            known = metric in self.runs
-            values = self.runs[metric].to_numpy(float).tolist() if known else []
-            self._columns[metric] = values or [math.nan] * len(self.runs)
-        return self._columns[metric]
+        finished = set(self.runs["arm"]) if len(self.runs) else set()
+        return tuple(arm for arm in self.sweep.arms if arm.label in finished)
 
     @property
     def seeds(self) -> int:
@@ -74,12 +56,14 @@ class SweepFrames:
 
         Values that were not measured or are infinite are left out.
         """
-        labels, column = [arm.label for arm in arms], self.column(metric)
+        labels = [arm.label for arm in arms]
+        if metric not in self.runs:
+            return {}
+        chosen = self.runs.loc[self.runs["arm"].isin(labels), ["seed", metric]].to_numpy(float)
         by_seed: dict[int, list[float]] = {}
-        for label in labels:
-            for row, seed in self.places.get(label, ()):
-                if math.isfinite(column[row]):
-                    by_seed.setdefault(seed, []).append(column[row])
+        for seed, value in chosen:
+            if math.isfinite(value):
+                by_seed.setdefault(int(seed), []).append(value)
         return {
             seed: fmean(values)
             for seed, values in sorted(by_seed.items())

@@ -1,10 +1,9 @@
 """A study's runs by arm, and the spread that they have in common."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -14,56 +13,25 @@ from fmnist_tuning.sweeps.settings import RunConfig
 if TYPE_CHECKING:
     from fmnist_tuning.analysis.frames import SweepFrames
 
-Found = TypeVar("Found")
-
 _ALIKE: Final = (
     *("train_size", "val_size", "validation", "holdout_size"),
     *("epochs", "optimizer", "precision"),
 )
 
 
-class StudyFrames(dict[str, "SweepFrames"]):
-    """A study's sweeps by id, and what is found out about all of them once."""
-
-    def __init__(self, sweeps: "Mapping[str, SweepFrames]") -> None:
-        super().__init__(sweeps)
-        self._found: dict[str, Any] = {}
-
-    @cached_property
-    def pool(self) -> "Pool":
-        """The runs of all sweeps."""
-        return Pool(self.values())
-
-    def once(self, sweep: str, find: Callable[[], Found]) -> Found:
-        """The verdicts of one of the sweeps, found the first time they are asked for."""
-        if sweep not in self._found:
-            self._found[sweep] = find()
-        found: Found = self._found[sweep]
-        return found
-
-
-def pool_with(frames: "SweepFrames", others: "Mapping[str, SweepFrames]") -> "Pool":
-    """The runs of a study, of which `frames` is a sweep that the other ones may lack."""
-    if isinstance(others, StudyFrames) and others.get(frames.sweep.id) is frames:
-        return others.pool
-    return Pool({**others, frames.sweep.id: frames}.values())
-
-
 class Pool:
     """The runs of a study by arm, for the spread of their metrics."""
 
     def __init__(self, sweeps: "Iterable[SweepFrames]") -> None:
-        self._arms: dict[tuple[RunConfig, str], dict[int, tuple[SweepFrames, int]]] = {}
+        self._arms: dict[tuple[RunConfig, str], dict[int, Mapping[Any, Any]]] = {}
         self._devices: dict[RunConfig, set[str]] = {}
         self._spreads: dict[object, Spread] = {}  # those that were asked for
         for frames in sweeps:
             configs = {arm.label: arm.config for arm in frames.sweep.arms}
-            devices = frames.runs["device"].tolist()
-            for label, rows in frames.places.items():
-                for row, seed in rows:
-                    arm = self._arms.setdefault((configs[label], devices[row]), {})
-                    arm.setdefault(seed, (frames, row))
-                    self._devices.setdefault(configs[label], set()).add(devices[row])
+            for run in frames.runs.to_dict("records"):
+                arm = self._arms.setdefault((configs[run["arm"]], run["device"]), {})
+                arm.setdefault(run["seed"], run)
+                self._devices.setdefault(configs[run["arm"]], set()).add(run["device"])
 
     def spread(self, metric: str, like: RunConfig, most: int | None = None) -> Spread:
         """The spread of a metric over the arms that are trained and judged as `like` is.
@@ -89,10 +57,8 @@ def _spread(rows: Sequence[tuple[int, int, float]]) -> Spread:
     return pooled(numbered(arms), numbered(seeds), np.array(values))
 
 
-def _finite(
-    runs: "Mapping[int, tuple[SweepFrames, int]]", metric: str
-) -> Iterable[tuple[int, float]]:
-    found = ((seed, frames.column(metric)[row]) for seed, (frames, row) in runs.items())
+def _finite(runs: Mapping[int, Mapping[Any, Any]], metric: str) -> Iterable[tuple[int, float]]:
+    found = ((seed, run.get(metric, math.nan)) for seed, run in runs.items())
     return ((seed, value) for seed, value in found if math.isfinite(value))
 
 

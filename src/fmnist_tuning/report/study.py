@@ -10,7 +10,6 @@ import pandas as pd
 from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, build_frames, no_curves, summary
-from fmnist_tuning.analysis.pool import StudyFrames
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CURVES, METRICS
@@ -85,12 +84,10 @@ def read_study(
         )
     ids = [run.run_id for run in used.values()] if with_curves else []
     history = study.curves(ids, [*CURVES])
-    every = StudyFrames(
-        {
-            id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
-            for id_, sweep in sweeps.items()
-        }
-    )
+    every = {
+        id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
+        for id_, sweep in sweeps.items()
+    }
     return StudyResults(
         study=study,
         sweeps={sweep: every[sweep] for sweep in chosen},

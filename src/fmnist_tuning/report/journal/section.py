@@ -7,7 +7,7 @@ from typing import Final
 
 from fmnist_tuning.analysis.best import Standing, ranked, standings
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
-from fmnist_tuning.analysis.pool import Pool, pool_with
+from fmnist_tuning.analysis.pool import Pool
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import (
@@ -62,7 +62,7 @@ class Section:
     @cached_property
     def pool(self) -> Pool:
         """All runs of the study, for their spread."""
-        return pool_with(self.frames, self.others)
+        return Pool(self.others.values())
 
     @cached_property
     def judged(self) -> list[tuple[Claim, Verdict | None]]:
