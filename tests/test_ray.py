@@ -233,6 +233,9 @@ def test_how_many_workers_a_node_has():
 @pytest.mark.gpu
 def test_runs_that_share_a_gpu(fmnist, sweep_file):
     """Two runs at a time on one GPU, each with a half of it."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
     done = fmnist(
         *("run", sweep_file(SWEEP), *settings(), "--executor=ray", "--device=cuda"),
         *("--gpus-per-run=0.5", "--jobs=2"),
