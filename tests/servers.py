@@ -15,16 +15,17 @@ from pathlib import Path
 
 
 def start_server(
-    folder: Path, *arguments: str, command: str = "server"
+    folder: Path, *arguments: str, command: str = "server", workers: int = 1, port: int = 0
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start `mlflow server` (or `ui`) in a folder; gives it and its address once it answers."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", command, "--port", str(port)),
-            *("--workers", "1", *arguments),
+            *("--workers", str(workers), *arguments),
         ],
         cwd=folder,
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},

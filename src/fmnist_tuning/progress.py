@@ -152,6 +152,11 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self.progress.update(self._bars[run.fingerprint], completed=0)
                 self._pace.restart(run)
             case events.Waiting(run):
+                if run.fingerprint in self._bars:  # it was trained here until another took it over
+                    self.progress.advance(self._bars[_PLAN], -self._done(run.fingerprint))
+                    self._remove_bar(run.fingerprint)
+                    self._pace.restart(run)
+                    self._awaited.add(run.fingerprint)
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case events.Abandoned(name):
                 self._line(f"{name}: no command is working on it any more; marked KILLED")

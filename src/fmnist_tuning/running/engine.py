@@ -199,7 +199,8 @@ class _Engine:
                 if self._fail_fast and isinstance(news, events.Failed):
                     self._stopped = True
                     return
-            self._ledger.beat()
+            for run in self._ledger.beat():
+                yield self._left_to_another(run, schedule)
             check()
 
     def _hand_out(
@@ -231,11 +232,20 @@ class _Engine:
         epochs = schedule.take(run, at_work=len(self._pool) - self._pool.idle)
         self._pool.take(Task(run, *self._ledger.files(run), epochs))
 
+    def _left_to_another(self, run: PlannedRun, schedule: Schedule) -> events.Waiting:
+        """Stop training a run that another command has taken over."""
+        self._pool.drop(run)
+        schedule.put_back(run)
+        schedule.mark_elsewhere(run)
+        return events.Waiting(run)
+
     def _written(
         self, event: events.TrainingEvent, schedule: Schedule
-    ) -> events.TrainingEvent | None:
-        """Record what has happened; return it if it is news."""
+    ) -> events.TrainingEvent | events.Waiting | None:
+        """Record what has happened; return what is news."""
         try:
+            if isinstance(event, events.Finished) and self._ledger.taken_over(event.run):
+                return self._left_to_another(event.run, schedule)
             return event if self._recorded(event, schedule) else None
         except TrackingError:
             if not self._ledger.lost(event.run):
