@@ -101,7 +101,11 @@ class Gate:
         with contextlib.suppress(OSError):  # it was shut
             while True:
                 caller, _ = listener.accept()
-                called = socket.create_connection(("127.0.0.1", self._server))
+                try:
+                    called = socket.create_connection(("127.0.0.1", self._server))
+                except OSError:  # the server itself is away
+                    caller.close()
+                    continue
                 self._open += [caller, called]
                 for ends in ((caller, called), (called, caller)):
                     threading.Thread(target=_carry, args=ends, daemon=True).start()

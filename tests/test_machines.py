@@ -13,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import TINY
 
+from fmnist_tuning.data.files import find
+from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.running.contest import Contest
-from fmnist_tuning.running.events import Environment
+from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.events import Environment, EpochEnded, Reused, Waiting
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.store import records
 from fmnist_tuning.store.records import TrackedRun, UnfinishedRun
@@ -30,6 +33,7 @@ COMMANDS = 8
 ONE = "sweep: s\ntitle: S\narms: [{name: one}]\n"
 USERS = {"s": "one"}
 CPU = Environment("cpu", "a processor", 1, "2.9", "3.12")
+EPOCH = EpochMetrics(1, 0.5, 0.8, 0.4, 0.85, 1.5, 1000.0)
 OUTCOME = {
     "final_train_accuracy": 0.9,
     "final_val_accuracy": 0.8,
@@ -299,3 +303,85 @@ def test_eight_commands_at_once(on_postgres, tmp_path, tiny_data, sweep_file):
     for run in found:
         history = study.client.get_metric_history(run.info.run_id, "val_loss")
         assert [metric.step for metric in history] == [1]
+
+
+@pytest.mark.slow
+def test_machines_that_begin_a_broken_run(server, machines, runs, collide, tmp_path):
+    """One has its checkpoint and goes on in the same MLflow run, if it is the one that trains."""
+    study = Study.open("broken runs", server)
+    machines(study, 1)
+    went_on = []
+    for run in runs(4):
+        os.chdir(tmp_path / "machine0")
+        first = Ledger(study, "digest", force=False)
+        assert first.claim(run, USERS, CPU) is True
+        first.log_epoch(run, EPOCH)
+        checkpoint = first.files(run)[0]
+        checkpoint.write_bytes(b"a checkpoint")
+        first.close("interrupted", store_failed=False)
+        assert statuses(study, run) == ["KILLED"]
+        again = Ledger(study, "digest", force=False)
+        ledgers = [again, *machines(study, 1)]
+        claims = collide(ledgers, run, 0.02)
+        while True not in claims:
+            claims = [ledger.claim(run, USERS, CPU) for ledger in ledgers]
+        assert claims.count(True) == 1
+        assert statuses(study, run).count("RUNNING") == 1
+        winner = ledgers[claims.index(True)]
+        went_on.append(winner.files(run)[0] == checkpoint)
+        assert went_on[-1] == (winner is again)
+        finish(winner, run)
+        assert statuses(study, run) == ["FINISHED"]
+        for ledger in ledgers:
+            ledger.close("interrupted", store_failed=False)
+    assert len(went_on) == 4
+
+
+@pytest.mark.slow
+def test_a_command_that_was_silent_for_too_long(
+    server, machines, sweep_file, tiny_data, monkeypatch
+):
+    """Another machine takes its run over; it notices, stops training, and uses the result."""
+    study, files = Study.open("silence", server), find(tiny_data)
+    sweeps = load_sweeps([sweep_file(ONE)], TINY | {"epochs": 2_000})
+    plan = plan_study(sweeps, study, files.digest)
+    happening = execute(plan, study, files, jobs=1)
+    next(event for event in happening if isinstance(event, EpochEnded))
+    (other,), run = machines(study, 1), plan.rows[0].run
+    monkeypatch.setattr("fmnist_tuning.running.locks._SILENT_SECONDS", 0.1)
+    assert other.claim(run, USERS, CPU) is False  # it hears of the run for the first time
+    time.sleep(0.2)
+    assert other.claim(run, USERS, CPU) is True
+    monkeypatch.undo()
+    monkeypatch.setattr("fmnist_tuning.running.ledger.HEARTBEAT_SECONDS", 0.1)
+    assert next(event for event in happening if isinstance(event, Waiting)).run == run
+    finish(other, run)
+    assert [type(event) for event in happening] == [Reused]
+    assert statuses(study, run) == ["FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_machines_that_begin_a_sweep_at_the_same_moment(
+    server, machines, sweep_file, monkeypatch, count
+):
+    """It has one run of its own in MLflow, which all of them use."""
+    study = Study.open(f"{count} begin a sweep", server)
+    (sweep,) = load_sweeps([sweep_file(ONE)], TINY)
+    ledgers, together = machines(study, count), threading.Barrier(count)
+    look, looked = Study.sweep_run, set()
+
+    def all_look_first(*arguments):
+        found = look(*arguments)
+        if threading.get_ident() not in looked:
+            looked.add(threading.get_ident())
+            together.wait()
+        return found
+
+    monkeypatch.setattr(Study, "sweep_run", all_look_first)
+    with ThreadPoolExecutor(count) as pool:
+        [*pool.map(lambda ledger: ledger.begin(sweep), ledgers)]
+    for ledger in ledgers:  # one whose run was deleted uses the other one from then on
+        ledger.end(sweep, "FINISHED")
+    assert [run.info.status for run in study.search("sweep")] == ["FINISHED"]
+    assert study.definitions(["s"]) == {"s": sweep}

@@ -73,6 +73,8 @@ def run(
             "data": f"{files.described}, verified, in {files.folder}",
         },
     )
+    if study.caution:
+        out.print(terminal.escape(study.caution), style="yellow", soft_wrap=True)
     training = _Training(out, study, files, device, workers, force, replace, fail_fast)
     results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]
     there = sorted(results.finished)

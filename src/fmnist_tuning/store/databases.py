@@ -37,8 +37,8 @@ def check_answers(uri: str, shown: str) -> None:
         TrackingError: When the Python package for this database is missing.
         SQLAlchemyError: When the database does not answer, or lets nobody in.
     """
-    # ODBC, which MSSQL needs, calls it otherwise.
-    patience = {} if uri.startswith("mssql") else {"connect_timeout": _ANSWER_SECONDS}
+    # PostgreSQL has it from PGCONNECT_TIMEOUT; ODBC, which MSSQL needs, calls it otherwise.
+    patience = {"connect_timeout": _ANSWER_SECONDS} if uri.startswith("mysql") else {}
     try:
         engine = sqlalchemy.create_engine(uri, connect_args=patience)
     except ImportError as error:

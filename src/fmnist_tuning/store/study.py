@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import LATE, late_mean
-from fmnist_tuning.store import records, uris
+from fmnist_tuning.store import mounts, records, uris
 from fmnist_tuning.store.databases import client_of
 from fmnist_tuning.store.history import HistoryRow, values_of
 from fmnist_tuning.store.moved import follow
@@ -229,6 +229,11 @@ class Study:
     def local(self) -> bool:
         """Whether the store is a file or folder on this machine."""
         return uris.local_path(self.uri) is not None
+
+    @property
+    def caution(self) -> str | None:
+        """A warning if the study's store or its locks are on a network disk."""
+        return mounts.caution(self.state_folder.parent, store=self.place if self.local else None)
 
     def search(self, kind: str, condition: str | None = None) -> Iterator[Any]:
         """MLflow's own runs of one `fmnist.kind`, the newest first."""

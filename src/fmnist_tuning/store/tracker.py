@@ -34,6 +34,12 @@ class Tracker:
         The artefact `sweep.yaml` is for people. Programs read the same from tags, because artefacts
         are lost when the folder of the store moves. Returns the id of the run.
         """
+        while (run_id := self._opened_sweep(sweep, data_digest, owner)) is None:
+            pass  # another machine has made it meanwhile
+        return run_id
+
+    def _opened_sweep(self, sweep: Sweep, data_digest: str, owner: str) -> str | None:
+        """The sweep's run, new or open again; None if it was deleted in favour of another one."""
         run = self._study.sweep_run(sweep.id)
         if run is not None:  # another command may have extended it since this one was planned
             sweep = continued(sweep, records.definition_of(sweep.id, run.data.tags).parsed)
@@ -45,17 +51,20 @@ class Tracker:
             records.NOTE: f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
         with translated(self._study.uri):
-            if run is None:
-                run_id = self._create(sweep.id, tags)
-                if not self._study.local and not self._stays(run_id, sweep.id):
-                    return self.begin_sweep(sweep, data_digest, owner)
-            else:
-                run_id = run.info.run_id
-                if records.REASON in run.data.tags:
-                    self._drop_tag(run_id, records.REASON)
-                self._client.update_run(run_id, status="RUNNING")
-                self._client.log_batch(run_id, tags=_run_tags(tags))
-            self._log_definition(run_id, sweep)
+            run_id = self._create(sweep.id, tags) if run is None else str(run.info.run_id)
+            if run is None and not self._study.local and not self._stays(run_id, sweep.id):
+                return None
+            try:
+                if run is not None:
+                    if records.REASON in run.data.tags:
+                        self._drop_tag(run_id, records.REASON)
+                    self._client.update_run(run_id, status="RUNNING")
+                    self._client.log_batch(run_id, tags=_run_tags(tags))
+                self._log_definition(run_id, sweep)
+            except MlflowException:
+                if self._study.local or not self.is_deleted(run_id):
+                    raise
+                return None
         return run_id
 
     def start_run(

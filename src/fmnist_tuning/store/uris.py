@@ -27,6 +27,7 @@ for _name, _value in {
     # MLflow asks again after 2, 4, 8, ... 64 seconds.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "PGCONNECT_TIMEOUT": "10",  # PostgreSQL's own default is to wait for ever
 }.items():
     os.environ.setdefault(_name, _value)
 try:
