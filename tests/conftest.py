@@ -70,12 +70,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the server that the workers of this run have shared."""
+    """End the servers that the workers of this run have shared."""
     if hasattr(session.config, "workerinput"):
         return
-    for file in session.config._tmp_path_factory.getbasetemp().glob("server.made/pid"):  # noqa: SLF001
+    base = session.config._tmp_path_factory.getbasetemp()  # noqa: SLF001
+    for file in base.glob("*.made/pid"):
         with suppress(ProcessLookupError):
             os.killpg(int(file.read_text()), signal.SIGKILL)
+    for file in base.glob("*.made/cluster"):
+        from postgres import Cluster
+
+        folder, port = file.read_text().split("\n")
+        Cluster(Path(folder), int(port)).remove()
 
 
 @pytest.fixture(scope="session")
@@ -290,6 +296,41 @@ def server(made_once, blank_store) -> str:
         (folder / "address").write_text(address)
 
     return (made_once("server", make) / "address").read_text()
+
+
+@pytest.fixture(scope="session")
+def _cluster(made_once):
+    """A PostgreSQL, and a real MLflow server on it, one of each for the whole run."""
+    from postgres import Cluster, skip_without_postgres
+    from servers import start_server
+
+    skip_without_postgres()
+
+    def make(folder: Path) -> None:
+        cluster = Cluster.make()
+        (folder / "cluster").write_text(f"{cluster.folder}\n{cluster.port}")
+        process, address = start_server(folder, "--backend-store-uri", cluster.address, workers=2)
+        (folder / "pid").write_text(str(process.pid))
+        (folder / "address").write_text(address)
+
+    return made_once("postgres", make)
+
+
+@pytest.fixture
+def cluster(_cluster):
+    """The PostgreSQL, for this test alone while it runs: it may be stopped and started."""
+    from postgres import Cluster
+
+    folder, port = (_cluster / "cluster").read_text().split("\n")
+    with FileLock(_cluster / "alone.lock"):
+        server, pid = ((_cluster / name).read_text() for name in ("address", "pid"))
+        yield Cluster(Path(folder), int(port), server, int(pid))
+
+
+@pytest.fixture
+def on_postgres(cluster) -> str:
+    """The address of the MLflow server on it: name experiments of your own."""
+    return cluster.server
 
 
 @pytest.fixture(scope="session")

@@ -15,16 +15,17 @@ from pathlib import Path
 
 
 def start_server(
-    folder: Path, *arguments: str, command: str = "server"
+    folder: Path, *arguments: str, command: str = "server", workers: int = 1, port: int = 0
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Start `mlflow server` (or `ui`) in a folder; gives it and its address once it answers."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", command, "--port", str(port)),
-            *("--workers", "1", *arguments),
+            *("--workers", str(workers), *arguments),
         ],
         cwd=folder,
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
@@ -100,7 +101,11 @@ class Gate:
         with contextlib.suppress(OSError):  # it was shut
             while True:
                 caller, _ = listener.accept()
-                called = socket.create_connection(("127.0.0.1", self._server))
+                try:
+                    called = socket.create_connection(("127.0.0.1", self._server))
+                except OSError:  # the server itself is away
+                    caller.close()
+                    continue
                 self._open += [caller, called]
                 for ends in ((caller, called), (called, caller)):
                     threading.Thread(target=_carry, args=ends, daemon=True).start()

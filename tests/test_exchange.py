@@ -19,6 +19,7 @@ from exchanges import exported, lines_of
 from studies import DIGEST, outcome_of, six_experiments, sweep_of, write_study
 from test_results import STUDY
 
+from fmnist_tuning.store.importer import Importer
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
 from fmnist_tuning.sweeps.runs import fingerprint
@@ -303,7 +304,7 @@ def test_half_a_run_is_no_run(fmnist_here, original, migrated, store):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Tracker(study).import_run(
+        Importer(study).import_run(
             line["name"],
             params={"epochs": "1"},
             tags={"fmnist.fingerprint": line["fingerprint"], "fmnist.data": DIGEST},

@@ -34,7 +34,7 @@ from fmnist_tuning.running.events import (
     Waiting,
 )
 from fmnist_tuning.running.ledger import Ledger
-from fmnist_tuning.running.locks import HEARTBEAT_SECONDS, RunLocks
+from fmnist_tuning.running.locks import RunLocks
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store.records import UnfinishedRun
 from fmnist_tuning.store.study import Study
@@ -347,21 +347,35 @@ def test_heartbeats_from_another_machine(tmp_path):
     now = 1000.0
     locks = RunLocks(tmp_path, local=False, clock=lambda: now)
 
-    def alive(heartbeat):
-        return locks.alive(UnfinishedRun("r", "n", "run", "f", "RUNNING", "b" * 32, heartbeat, {}))
+    def alive(heartbeat, run="r", owner="b"):
+        return locks.alive(
+            UnfinishedRun(run, "n", "run", "f", "RUNNING", owner * 32, heartbeat, {})
+        )
+
+    def pass_time(seconds):
+        nonlocal now
+        for _ in range(seconds):
+            now += 1
+            locks.listen()  # as a command does while it trains
 
     assert alive("9999999999")  # their clock is centuries ahead
-    now += 2 * HEARTBEAT_SECONDS
+    pass_time(40)
     assert alive("0")  # and was set back
-    now += 2 * HEARTBEAT_SECONDS
+    pass_time(40)
     assert alive("0")
-    now += 2 * HEARTBEAT_SECONDS
+    pass_time(40)
     assert not alive("0")
     assert alive("20")
-    silent = UnfinishedRun("another", "n", "run", "f", "RUNNING", "b" * 32, "", {})
-    assert locks.alive(silent)  # perhaps it has only just begun
-    now += 4 * HEARTBEAT_SECONDS
-    assert not locks.alive(silent)
+    pass_time(80)
+    assert not alive("20")
+    assert alive("20", owner="c")  # another command has taken the run up
+    assert alive("", "another")  # perhaps it has only just begun
+    pass_time(80)
+    assert not alive("", "another")
+    now += 80  # the store was away, or this machine slept
+    assert alive("", "another")  # so nobody could be heard
+    pass_time(80)
+    assert not alive("", "another")
     locks.close()
 
 

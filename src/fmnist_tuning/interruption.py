@@ -44,6 +44,11 @@ def check() -> None:
         raise Interrupted
 
 
+def ending() -> bool:
+    """Whether a signal has come: what waits within a shield need not wait any longer."""
+    return _asked
+
+
 def _interrupt(number: int, _frame: object) -> None:
     global _asked  # noqa: PLW0603
     signal.signal(number, signal.SIG_DFL)  # the second time ends it at once; workers follow

@@ -148,6 +148,11 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self._line(f"{_title(run)}: starts over: {reason}", style="yellow")
                 self._take_back(run)
             case events.Waiting(run):
+                if run.fingerprint in self._bars:  # it was trained here until another took it over
+                    self.progress.advance(self._bars[_PLAN], -self._done(run.fingerprint))
+                    self._remove_bar(run.fingerprint)
+                    self._pace.restart(run)
+                    self._awaited.add(run.fingerprint)
                 self._line(f"{_title(run)}: another command trains it; waiting for its result")
             case events.Abandoned(name):
                 self._line(f"{name}: no command is working on it any more; marked KILLED")

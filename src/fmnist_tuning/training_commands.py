@@ -75,6 +75,8 @@ def run(
             "data": f"{files.described}, verified, in {files.folder}",
         },
     )
+    if study.caution:
+        out.print(terminal.escape(study.caution), style="yellow", soft_wrap=True)
     with closing(_executor(cluster, files, device, workers)) as chosen:
         training = _Training(out, study, files.digest, chosen, force, replace, fail_fast)
         results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]

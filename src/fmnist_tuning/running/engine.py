@@ -198,7 +198,8 @@ class _Engine:
                 if self._fail_fast and isinstance(news, events.Failed):
                     self._stopped = True
                     return
-            self._ledger.beat()
+            for run in self._ledger.beat():
+                yield self._left_to_another(run, schedule)
             check()
 
     def _hand_out(
@@ -232,13 +233,22 @@ class _Engine:
         self._ledger.trains_on(run, self._executor.next)
         self._executor.take(Task(run, *self._ledger.files(run), epochs))
 
+    def _left_to_another(self, run: PlannedRun, schedule: Schedule) -> events.Waiting:
+        """Stop training a run that another command has taken over."""
+        self._executor.drop(run)
+        schedule.put_back(run)
+        schedule.mark_elsewhere(run)
+        return events.Waiting(run)
+
     def _written(
         self, event: events.TrainingEvent | events.ClusterEvent, schedule: Schedule
-    ) -> events.TrainingEvent | events.ClusterEvent | None:
-        """Record what has happened; return it if it is news."""
+    ) -> events.Event | None:
+        """Record what has happened; return what is news."""
         if isinstance(event, events.Joined | events.Refused):
             return event
         try:
+            if isinstance(event, events.Finished) and self._ledger.taken_over(event.run):
+                return self._left_to_another(event.run, schedule)
             return event if self._recorded(event, schedule) else None
         except TrackingError:
             if not self._ledger.lost(event.run):
@@ -260,7 +270,7 @@ class _Engine:
                 schedule.put_back(run)
                 return False
             case events.Lost(run):
-                self._ledger.lose(run)
+                self._ledger.pause(run, lost=True)
                 schedule.put_back(run)
             case events.Finished(run, metrics):
                 self._ledger.finish(run, metrics)

@@ -1,7 +1,6 @@
 """What this command does in a study, recorded there as it happens: claims, results, failures."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import EpochMetrics
+from fmnist_tuning.running.contest import Contest
 from fmnist_tuning.running.events import Environment
+from fmnist_tuning.running.kept import KeptFiles
 from fmnist_tuning.running.locks import HEARTBEAT_SECONDS, RunLocks
 from fmnist_tuning.store import records
 from fmnist_tuning.store.records import EndStatus, TrackedRun, UnfinishedRun
@@ -28,6 +29,7 @@ _UNEXPECTED_END = "its process stopped unexpectedly"
 class ActiveRun:
     """A run that this command trains."""
 
+    run: PlannedRun
     run_id: str  # MLflow's
     processors: list[str]  # that have trained it; in a cluster there may be several
     logged: set[int] = field(default_factory=set)  # the epochs that the store has
@@ -47,6 +49,8 @@ class Ledger:
         self._data_digest = data_digest
         self._force = force
         self._locks = RunLocks(study.state_folder, local=study.local)
+        self._contest = Contest(study, self._tracker, force=force)
+        self._kept = KeptFiles(study.state_folder, study.place)
         self._active: dict[str, ActiveRun] = {}
         self._sweeps: dict[str, tuple[Sweep, str]] = {}
         self._beaten = time.monotonic()
@@ -87,7 +91,7 @@ class Ledger:
     def share(self, found: FinishedRun, users: Mapping[str, str]) -> None:
         """Record that sweeps use a finished run, and delete its checkpoint."""
         self._tracker.add_sweeps(found, users)
-        self._drop_checkpoint(found.run_id)
+        self._kept.drop(found.run_id)
 
     def claim(
         self, run: PlannedRun, users: Mapping[str, str], environment: Environment
@@ -113,12 +117,13 @@ class Ledger:
             if self._force and (replaced := self._study.finished_run(run.fingerprint)):
                 tags[records.RETRAINS] = replaced.run_id
             usable = [other for other in others if self._can_go_on(other, tags)][:1]
+            active = self._begun(run, users, tags, usable, running)
+            if active is None:
+                return False
+            self._active[run.fingerprint] = active
             for other in running:
                 if other not in usable:
                     self._tracker.end_run(other.run_id, "KILLED", _UNEXPECTED_END)
-            self._active[run.fingerprint] = (
-                self._taken_up(usable[0], users, tags) if usable else self._new(run, users, tags)
-            )
             return True
 
     def owns(self, run: PlannedRun) -> bool:
@@ -135,7 +140,7 @@ class Ledger:
     def files(self, run: PlannedRun) -> tuple[Path, Path]:
         """The files for a run's checkpoint and for its trained network."""
         run_id = self._active[run.fingerprint].run_id
-        return self._checkpoint(run_id), self._weights(run_id)
+        return self._kept.checkpoint(run_id), self._kept.weights(run_id)
 
     def resume(self, run: PlannedRun, history: Sequence[EpochMetrics]) -> bool:
         """Write the epochs of a checkpoint that the store lacks; return whether this is news.
@@ -146,13 +151,9 @@ class Ledger:
             self.log_epoch(run, metrics)
         return not self._active[run.fingerprint].in_turns
 
-    def pause(self, run: PlannedRun) -> None:
-        """Remember that a run waits for its next turn."""
-        self._active[run.fingerprint].in_turns = True
-
-    def lose(self, run: PlannedRun) -> None:
-        """Remember that a run has lost its worker: from where it continues is news."""
-        self._active[run.fingerprint].in_turns = False
+    def pause(self, run: PlannedRun, *, lost: bool = False) -> None:
+        """Remember that a run waits for its next turn, or (`lost`) for another worker."""
+        self._active[run.fingerprint].in_turns = not lost
 
     def log_epoch(self, run: PlannedRun, metrics: EpochMetrics) -> None:
         """Write an epoch, unless the store has it."""
@@ -164,14 +165,14 @@ class Ledger:
     def finish(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
         """Write a run's final metrics, and keep its network."""
         run_id = self._active[run.fingerprint].run_id
-        self._tracker.finish_run(run_id, metrics, self._weights(run_id))
+        self._tracker.finish_run(run_id, metrics, self._kept.weights(run_id))
         del self._active[run.fingerprint]
-        self._drop_checkpoint(run_id)
+        self._kept.drop(run_id)
         # Broken attempts say nothing any more, and would stand beside it on MLflow's page.
         for other in self._study.unfinished_runs(run.fingerprint):
             if other.status == "KILLED":
                 self._tracker.delete(other.run_id)
-                self._drop_checkpoint(other.run_id)
+                self._kept.drop(other.run_id)
 
     def fail(self, run: PlannedRun, reason: str, *, hopeless: bool) -> None:
         """Mark a run FAILED; keep its checkpoint, unless the run would fail from there again."""
@@ -179,21 +180,39 @@ class Ledger:
         self._tracker.end_run(run_id, "FAILED", reason)
         del self._active[run.fingerprint]
         if hopeless:
-            self._drop_checkpoint(run_id)
+            self._kept.drop(run_id)
 
-    def beat(self) -> None:
-        """Show other commands, every 20 seconds, that this one is working."""
-        if time.monotonic() - self._beaten > HEARTBEAT_SECONDS:
-            self._beaten = time.monotonic()
-            for sweep, run_id in [*self._sweeps.values()]:
-                self._begin_again_if_deleted(sweep, run_id)
-            own_runs = [run_id for _, run_id in self._sweeps.values()]
-            for run_id in (*own_runs, *(active.run_id for active in self._active.values())):
-                try:
-                    self._tracker.beat(run_id)
-                except TrackingError:  # the next epoch of a run that was deleted says so
-                    if not self._tracker.is_deleted(run_id):
-                        raise
+    def beat(self) -> list[PlannedRun]:
+        """Show other commands, every 20 seconds, that this one is working.
+
+        Returns this command's runs that are another's by now (`taken_over`).
+        """
+        self._locks.listen()
+        if time.monotonic() - self._beaten <= HEARTBEAT_SECONDS:
+            return []
+        self._beaten = time.monotonic()
+        for sweep, run_id in [*self._sweeps.values()]:
+            self._begin_again_if_deleted(sweep, run_id)
+        gone = [one.run for one in [*self._active.values()] if self.taken_over(one.run)]
+        own_runs = [run_id for _, run_id in self._sweeps.values()]
+        for run_id in (*own_runs, *(active.run_id for active in self._active.values())):
+            try:
+                self._tracker.beat(run_id)
+            except TrackingError:  # the next epoch of a run that was deleted says so
+                if not self._tracker.is_deleted(run_id):
+                    raise
+        return gone
+
+    def taken_over(self, run: PlannedRun) -> bool:
+        """Whether another command has taken a run of this one for dead; then it is given up.
+
+        On a server that happens if this command could not say for a minute that it lives.
+        """
+        active = self._active[run.fingerprint]
+        if self._study.local or self._tracker.holds(active.run_id, self._locks.owner):
+            return False
+        del self._active[run.fingerprint]
+        return True
 
     def lost(self, run: PlannedRun) -> bool:
         """Whether this command's run was deleted in the store; then this command gives it up."""
@@ -201,7 +220,7 @@ class Ledger:
         if active is None or not self._tracker.is_deleted(active.run_id):
             return False
         del self._active[run.fingerprint]
-        self._drop_checkpoint(active.run_id)
+        self._kept.drop(active.run_id)
         return True
 
     def close(self, reason: str, *, store_failed: bool) -> None:
@@ -218,23 +237,43 @@ class Ledger:
         if self._tracker.is_deleted(run_id):
             self.begin(sweep)
 
-    def _new(self, run: PlannedRun, users: Mapping[str, str], tags: Mapping[str, str]) -> ActiveRun:
-        run_id = self._tracker.start_run(
-            run.short_name,
-            sweeps=users,
-            fingerprint=run.fingerprint,
-            params=run.config.params(),
-            tags=tags,
-        )
-        return ActiveRun(run_id, [tags[records.PROCESSOR]])
+    def _begun(
+        self,
+        run: PlannedRun,
+        users: Mapping[str, str],
+        tags: dict[str, str],
+        usable: Sequence[UnfinishedRun],
+        dead: Sequence[UnfinishedRun],
+    ) -> ActiveRun | None:
+        """Start a run, or go on with a usable one; None if another machine was faster."""
+        if self._study.local:  # the lock has decided
+            if usable:
+                return self._taken_up(run, usable[0], users, tags)
+            run_id = self._tracker.start_run(
+                run.short_name,
+                sweeps=users,
+                fingerprint=run.fingerprint,
+                params=run.config.params(),
+                tags=tags,
+            )
+            return ActiveRun(run, run_id, [tags[records.PROCESSOR]])
+        own = self._contest.start(run, users, tags, dead)
+        if own is None or not usable:
+            return ActiveRun(run, own, [tags[records.PROCESSOR]]) if own else None
+        # The run that has won was only for the contest. It ends after the other one runs again, so
+        # that at any time one of them shows that the run is taken.
+        active = self._taken_up(run, usable[0], users, tags)
+        still = self._tracker.holds(own, self._locks.owner)
+        self._contest.give_up(own if still else active.run_id)
+        return active if still else None
 
     def _taken_up(
-        self, broken: UnfinishedRun, users: Mapping[str, str], tags: Mapping[str, str]
+        self, run: PlannedRun, broken: UnfinishedRun, users: Mapping[str, str], tags: dict[str, str]
     ) -> ActiveRun:
         sweeps = ", ".join(dict.fromkeys([*broken.sweeps, *users]))
         own = {records.SWEEPS: sweeps, **records.sweep_tags(users)}
         logged = self._tracker.take_up(broken.run_id, {**tags, **own})
-        return ActiveRun(broken.run_id, [tags[records.PROCESSOR]], logged)
+        return ActiveRun(run, broken.run_id, [tags[records.PROCESSOR]], logged)
 
     def _can_go_on(self, run: UnfinishedRun, tags: Mapping[str, str]) -> bool:
         """Whether its checkpoint is here, and continuing gives the numbers of an unbroken run."""
@@ -242,24 +281,7 @@ class Ledger:
             run.tags.get(key) == tags[key]
             for key in (records.DEVICE, records.THREADS, records.TORCH)
         )
-        return same and self._checkpoint(run.run_id).exists()
-
-    def _checkpoint(self, run_id: str) -> Path:
-        if not run_id.isalnum():
-            raise TrackingError(
-                f"{self._study.place}: found the run id {run_id!r}, not one of MLflow"
-            )
-        return self._study.state_folder / f"{run_id}.pt"
-
-    def _weights(self, run_id: str) -> Path:
-        return self._checkpoint(run_id).with_suffix("") / records.WEIGHTS
-
-    def _drop_checkpoint(self, run_id: str) -> None:
-        path = self._checkpoint(run_id)
-        shutil.rmtree(self._weights(run_id).parent, ignore_errors=True)
-        # A process that was killed may have left half-written files.
-        for leftover in (path, *path.parent.glob(f".{path.name}.*")):
-            leftover.unlink(missing_ok=True)
+        return same and self._kept.checkpoint(run.run_id).exists()
 
     def _tags(self, environment: Environment) -> dict[str, str]:
         return {

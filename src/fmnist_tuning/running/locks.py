@@ -44,6 +44,7 @@ class RunLocks:
         self._local = local
         self._clock = clock
         self._heard: dict[str, tuple[str, float]] = {}
+        self._listened = clock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._own = FileLock(self._lock_of(self.owner))
@@ -69,6 +70,17 @@ class RunLocks:
         if lock.exists():
             return self._held(lock)
         return not self._local and not self._silent(run)
+
+    def listen(self) -> None:
+        """Say, every few seconds, that heartbeats can be heard now.
+
+        While this command waits for a store that is away, or its machine sleeps, it hears nobody:
+        that time is not the others' silence.
+        """
+        now = self._clock()
+        if now - self._listened > HEARTBEAT_SECONDS:
+            self._heard.clear()
+        self._listened = now
 
     def close(self, *, unfinished: bool = False) -> None:
         """Release the lock.
@@ -97,9 +109,11 @@ class RunLocks:
 
     def _silent(self, run: UnfinishedRun) -> bool:
         """Whether its heartbeat is old, by our own clock, which may differ from theirs."""
+        self.listen()
         now = self._clock()
-        beat, since = self._heard.setdefault(run.run_id, (run.heartbeat, now))
-        if beat != run.heartbeat:
-            self._heard[run.run_id] = (run.heartbeat, now)
+        sign = f"{run.owner} {run.heartbeat}"  # a run that is taken up is heard from then on
+        last, since = self._heard.setdefault(run.run_id, (sign, now))
+        if last != sign:
+            self._heard[run.run_id] = (sign, now)
             return False
         return now - since > _SILENT_SECONDS

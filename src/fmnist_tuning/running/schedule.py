@@ -49,8 +49,9 @@ class Schedule:
         self._trained[run.fingerprint] = epochs
 
     def put_back(self, run: PlannedRun) -> None:
-        """Let a run wait for its next turn."""
-        self._waiting.append(run)
+        """Let a run wait for its next turn, if it does not already."""
+        if run not in self._waiting:
+            self._waiting.append(run)
 
     def mark_elsewhere(self, run: PlannedRun) -> bool:
         """Remember that another command trains a run; return whether that is news."""

@@ -39,6 +39,9 @@ WEIGHTS_DIGEST: Final = "fmnist.weights"
 NOTE: Final = "mlflow.note.content"
 USER: Final = "mlflow.user"
 
+GIVEN_UP: Final = "(another command trains this)"
+"""The value of a parameter that closes a run: its own command can no longer claim it."""
+
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
 WEIGHTS: Final = "weights.pt"
@@ -68,6 +71,7 @@ class UnfinishedRun:
     owner: str  # the command that made it or took it up last
     heartbeat: str  # a text that changes as long as that command lives
     tags: Mapping[str, str]
+    claim: Literal["open", "claimed", "closed"] = "claimed"  # see `running.contest`
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -159,7 +163,14 @@ def unfinished_run(run: Any) -> UnfinishedRun:
         owner=tags.get(OWNER, ""),
         heartbeat=tags.get(HEARTBEAT, ""),
         tags=tags,
+        claim=_claim_of(run.data.params),
     )
+
+
+def _claim_of(params: Mapping[str, str]) -> Literal["open", "claimed", "closed"]:
+    if GIVEN_UP in params.values():
+        return "closed"
+    return "claimed" if params else "open"
 
 
 def sweeps_of(tags: Mapping[str, str]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ holds its definition. None is nested, so that MLflow's page draws all curves tog
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,9 @@ from mlflow.exceptions import MlflowException
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import LATE, late_mean
-from fmnist_tuning.store import records, uris
+from fmnist_tuning.store import mounts, records, uris
+from fmnist_tuning.store.databases import client_of
+from fmnist_tuning.store.history import HistoryRow, values_of
 from fmnist_tuning.store.moved import follow
 from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
@@ -36,12 +37,6 @@ _TRAININGS: Final = f"tags.`{records.KIND}` = 'run'"
 
 _NAMED: Final = 20
 _PAGE: Final = 1_000  # some servers return no more in one answer
-_HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
-_HISTORY_VALUES: Final = 10_000_000
-_READERS: Final = 8
-
-HistoryRow = tuple[str, int, str, float, int]
-"""Run id, step, metric, value, time of logging in ms since 1970."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -60,7 +55,7 @@ class Study:
         uri = resolve(tracking_uri)
         with translated(uri):
             uris.check_reachable(uri)
-            client = MlflowClient(tracking_uri=uri)
+            client = client_of(uri)
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 try:
@@ -94,7 +89,7 @@ class Study:
         if uri is None:
             return None
         with translated(uri):
-            client = MlflowClient(tracking_uri=uri)
+            client = client_of(uri)
             experiment = client.get_experiment_by_name(name)
         if experiment is None:
             return None
@@ -128,7 +123,7 @@ class Study:
         if uri is None:
             return []
         with translated(uri):
-            found = MlflowClient(tracking_uri=uri).search_experiments(max_results=_NAMED)
+            found = client_of(uri).search_experiments(max_results=_NAMED)
         return [experiment.name for experiment in found if experiment.name != "Default"]
 
     @property
@@ -164,6 +159,16 @@ class Study:
         condition = "status != 'FINISHED'" + (f" and {_with(fingerprint)}" if fingerprint else "")
         return [records.unfinished_run(run) for run in self.search("run", condition)]
 
+    def attempts(self, fingerprint: str) -> tuple[list[UnfinishedRun], bool]:
+        """The RUNNING trainings with this fingerprint, and whether one has finished, at one time.
+
+        Two questions would miss a run that finishes between them.
+        """
+        found = [*self.search("run", _with(fingerprint))]
+        running = [records.unfinished_run(run) for run in found if run.info.status == "RUNNING"]
+        ended = [run for run in found if run.info.status == "FINISHED"]
+        return running, any(records.has_result(run.data.metrics) for run in ended)
+
     def running(self) -> list[UnfinishedRun]:
         """Trainings and sweeps with the status RUNNING; some of their commands may have died."""
         found = [
@@ -195,7 +200,7 @@ class Study:
         """Like `curves`, but with the runs of each metric, and `logged` in ms since 1970."""
         rows: list[HistoryRow] = []
         for metric, having in run_ids.items():
-            rows += self._histories(having, metric)
+            rows += values_of(self.client, self.uri, having, metric)
         frame = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value", "logged"])
         frame = frame.sort_values(["logged"], kind="stable")
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
@@ -225,6 +230,11 @@ class Study:
         """Whether the store is a file or folder on this machine."""
         return uris.local_path(self.uri) is not None
 
+    @property
+    def caution(self) -> str | None:
+        """A warning if the study's store or its locks are on a network disk."""
+        return mounts.caution(self.state_folder.parent, store=self.place if self.local else None)
+
     def search(self, kind: str, condition: str | None = None) -> Iterator[Any]:
         """MLflow's own runs of one `fmnist.kind`, the newest first."""
         query = f"tags.`{records.KIND}` = '{kind}'" + (f" and {condition}" if condition else "")
@@ -249,25 +259,6 @@ class Study:
         # Clocks can be set back, so a run that says which one it replaces comes after that.
         found.sort(key=lambda run: (run.run_id not in replaced, run.ended))
         return {run.fingerprint: run for run in found if records.has_result(run.metrics)}
-
-    def _histories(self, run_ids: Sequence[str], metric: str) -> list[HistoryRow]:
-        # Database stores can return the history of many runs in one call, which is fifteen times
-        # faster. MLflow's client has no method for this, so we call the store itself. Servers and
-        # the file store are asked run by run.
-        store = self.client._tracking_client.store  # noqa: SLF001
-        bulk = getattr(store, "get_metric_history_bulk", None)
-        if bulk is not None:
-            starts = range(0, len(run_ids), _HISTORY_RUNS)
-            chunks = [run_ids[start : start + _HISTORY_RUNS] for start in starts]
-            found = []
-            for ids in chunks:
-                with translated(self.uri):
-                    found += [(m.run_id, m) for m in bulk(ids, metric, _HISTORY_VALUES)]
-        else:
-            with translated(self.uri), ThreadPoolExecutor(_READERS) as pool:
-                answers = pool.map(lambda id_: self.client.get_metric_history(id_, metric), run_ids)
-                found = [(id_, m) for id_, ms in zip(run_ids, answers, strict=True) for m in ms]
-        return [(run_id, m.step, metric, m.value, m.timestamp) for run_id, m in found]
 
 
 def _check_active(experiment: Any, uri: str) -> None:

@@ -1,15 +1,9 @@
-"""Writing into a study: trainings while they run, and runs that are imported."""
+"""Writing into a study: trainings while they run, and their sweeps."""
 
-import getpass
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import yaml
 from mlflow.entities import Metric, Param, RunTag
@@ -17,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.store import records
+from fmnist_tuning.store.context import context_tags
 from fmnist_tuning.store.page import dataset
 from fmnist_tuning.store.records import EndStatus
 from fmnist_tuning.store.study import Study
@@ -24,17 +19,6 @@ from fmnist_tuning.store.uris import translated
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.sweep import Sweep
-
-HALF: Final = "import"
-"""The kind of an imported run that is not complete yet. Nothing reads such runs; their real kind is
-written last.
-"""
-
-HistoryValue = tuple[str, float, int, int]
-"""Metric, value, time of logging in ms since 1970, step."""
-
-_METRICS_A_CALL: Final = 900  # MLflow takes 1,000 entries, params and tags included
-_TAGS_A_CALL: Final = 100
 
 
 class Tracker:
@@ -50,6 +34,12 @@ class Tracker:
         The artefact `sweep.yaml` is for people. Programs read the same from tags, because artefacts
         are lost when the folder of the store moves. Returns the id of the run.
         """
+        while (run_id := self._opened_sweep(sweep, data_digest, owner)) is None:
+            pass  # another machine has made it meanwhile
+        return run_id
+
+    def _opened_sweep(self, sweep: Sweep, data_digest: str, owner: str) -> str | None:
+        """The sweep's run, new or open again; None if it was deleted in favour of another one."""
         run = self._study.sweep_run(sweep.id)
         if run is not None:  # another command may have extended it since this one was planned
             sweep = continued(sweep, records.definition_of(sweep.id, run.data.tags).parsed)
@@ -61,15 +51,20 @@ class Tracker:
             records.NOTE: f"{sweep.title}. {sweep.hypothesis}".strip(),
         }
         with translated(self._study.uri):
-            if run is None:
-                run_id = self._create(sweep.id, tags)
-            else:
-                run_id = run.info.run_id
-                if records.REASON in run.data.tags:
-                    self._client.delete_tag(run_id, records.REASON)
-                self._client.update_run(run_id, status="RUNNING")
-                self._client.log_batch(run_id, tags=_run_tags(tags))
-            self._log_definition(run_id, sweep)
+            run_id = self._create(sweep.id, tags) if run is None else str(run.info.run_id)
+            if run is None and not self._study.local and not self._stays(run_id, sweep.id):
+                return None
+            try:
+                if run is not None:
+                    if records.REASON in run.data.tags:
+                        self._drop_tag(run_id, records.REASON)
+                    self._client.update_run(run_id, status="RUNNING")
+                    self._client.log_batch(run_id, tags=_run_tags(tags))
+                self._log_definition(run_id, sweep)
+            except MlflowException:
+                if self._study.local or not self.is_deleted(run_id):
+                    raise
+                return None
         return run_id
 
     def start_run(
@@ -85,19 +80,50 @@ class Tracker:
 
         `sweeps` has the run's arm in each sweep that uses it, by the sweep's id.
         """
+        run_id = self.announce_run(name, sweeps=sweeps, fingerprint=fingerprint, tags=tags)
+        with translated(self._study.uri):
+            self._log_inputs(run_id, params, tags)
+        return run_id
+
+    def announce_run(
+        self, name: str, *, sweeps: Mapping[str, str], fingerprint: str, tags: Mapping[str, str]
+    ) -> str:
+        """Create the MLflow run of a training that others may train as well; returns its id."""
         joined = ", ".join(sweeps)
         own = {records.KIND: "run", records.FINGERPRINT: fingerprint, records.SWEEPS: joined}
         with translated(self._study.uri):
-            run_id = self._create(name, {**own, **records.sweep_tags(sweeps), **tags})
-            self._log_inputs(run_id, params, tags)
-        return run_id
+            return self._create(name, {**own, **records.sweep_tags(sweeps), **tags})
+
+    def claim_run(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+        """Write the parameters of an announced run; False if another command has closed it."""
+        with translated(self._study.uri):
+            try:
+                self._log_inputs(run_id, params, tags)
+            except MlflowException:
+                if records.GIVEN_UP not in self._client.get_run(run_id).data.params.values():
+                    raise
+                return False
+        return True
+
+    def close_run(self, run_id: str, key: str) -> bool:
+        """Close another command's announced run; False if that command was faster."""
+        with translated(self._study.uri):
+            try:
+                self._client.log_param(run_id, key, records.GIVEN_UP)
+            except MlflowException:
+                found = self._client.get_run(run_id)
+                there = found.data.params.get(key)
+                if there is None and found.info.lifecycle_stage != "deleted":
+                    raise
+                return there in {None, records.GIVEN_UP}
+        return True
 
     def take_up(self, run_id: str, tags: Mapping[str, str]) -> set[int]:
         """Mark a broken run as RUNNING again; returns the epochs that have metrics."""
         with translated(self._study.uri):
             known = self._client.get_run(run_id).data.tags
             for tag in {records.REASON, records.NOTE} & known.keys():
-                self._client.delete_tag(run_id, tag)
+                self._drop_tag(run_id, tag)
             self._client.log_batch(run_id, tags=_run_tags(tags))
             self._client.update_run(run_id, status="RUNNING")
             history = self._client.get_metric_history(run_id, "val_loss")
@@ -141,10 +167,20 @@ class Tracker:
                     return True
                 raise
 
-    def delete(self, run_id: str) -> None:
-        """Move a run to MLflow's trash."""
+    def holds(self, run_id: str, owner: str) -> bool:
+        """Whether a run is still RUNNING for this command: no other has taken it for dead."""
         with translated(self._study.uri):
-            self._client.delete_run(run_id)
+            run = self._client.get_run(run_id)
+        return bool(run.info.status == "RUNNING" and run.data.tags.get(records.OWNER) == owner)
+
+    def delete(self, run_id: str) -> None:
+        """Move a run to MLflow's trash, if it is not there."""
+        with translated(self._study.uri):
+            try:
+                self._client.delete_run(run_id)
+            except MlflowException:  # asked twice, because the first answer was lost
+                if not self.is_deleted(run_id):
+                    raise
 
     def beat(self, run_id: str) -> None:
         """Show that a command is working on a run."""
@@ -173,62 +209,17 @@ class Tracker:
             for file in files:
                 self._client.log_artifact(run_id, str(file), folder)
 
-    def clear_imports(self) -> None:
-        """Delete the incomplete runs of an import that was killed."""
-        with translated(self._study.uri):
-            for run in list(self._study.search(HALF)):
-                self._client.delete_run(run.info.run_id)
-
-    def import_run(
-        self,
-        name: str,
-        *,
-        tags: Mapping[str, str],
-        params: Mapping[str, str],
-        history: Iterable[HistoryValue],
-        started: int,
-        ended: int,
-    ) -> None:
-        """Write a finished training completely or not at all; times are in ms since 1970."""
-        values = iter(history)
-        with self._import("run", name, tags, (started, ended), "FINISHED") as run_id:
-            self._log_inputs(run_id, params, tags)
-            while chunk := list(islice(values, _METRICS_A_CALL)):
-                self._client.log_batch(run_id, metrics=[Metric(*value) for value in chunk])
-
-    def import_sweep(
-        self, sweep: Sweep, *, tags: Mapping[str, str], started: int, ended: int, status: EndStatus
-    ) -> None:
-        """Write a sweep that the study does not have, completely or not at all."""
-        tags = {**tags, **records.definition_tags(sweep)}
-        with self._import("sweep", sweep.id, tags, (started, ended), status) as run_id:
-            self._log_definition(run_id, sweep)
-
-    def redefine(self, run_id: str, sweep: Sweep) -> None:
-        """Change the definition of a sweep that the study has."""
-        tags = [RunTag(key, value) for key, value in records.definition_tags(sweep).items()]
-        with translated(self._study.uri):
-            self._log_definition(run_id, sweep)
-            # The first tag holds the number of tags, so it is written last.
-            for end in range(len(tags), 0, -_TAGS_A_CALL):
-                self._client.log_batch(run_id, tags=tags[max(end - _TAGS_A_CALL, 0) : end])
-
-    @contextmanager
-    def _import(
-        self, kind: str, name: str, tags: Mapping[str, str], times: tuple[int, int], end: EndStatus
-    ) -> Iterator[str]:
-        started, ended = times
-        tags = {**tags, records.KIND: HALF}
-        with translated(self._study.uri):
-            run = self._client.create_run(self._study.experiment_id, started, tags, run_name=name)
-            yield run.info.run_id
-            self._client.set_terminated(run.info.run_id, end, ended)
-            self._client.set_tag(run.info.run_id, records.KIND, kind)
-
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        tags = {**_context_tags(), **_clipped(tags)}
+        tags = {**context_tags(), **_clipped(tags)}
         run = self._client.create_run(self._study.experiment_id, run_name=name, tags=tags)
         return str(run.info.run_id)
+
+    def _drop_tag(self, run_id: str, tag: str) -> None:
+        try:
+            self._client.delete_tag(run_id, tag)
+        except MlflowException:  # asked twice, because the first answer was lost
+            if tag in self._client.get_run(run_id).data.tags:
+                raise
 
     def _log(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
@@ -236,6 +227,18 @@ class Tracker:
             self._client.log_batch(
                 run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()]
             )
+
+    def _stays(self, own: str, sweep: str) -> bool:
+        """Whether a sweep's new run is the one to keep, if other machines made theirs meanwhile.
+
+        Whoever sees several keeps the one with the lowest id. The last one that looks sees all. A
+        command whose run was deleted opens the other one, as after any deletion.
+        """
+        known: list[str] = [run.info.run_id for run in self._study.search("sweep")
+                 if run.info.run_name == sweep]  # fmt: skip
+        for run_id in sorted(known)[1:]:
+            self.delete(run_id)
+        return not known or own == min(known)
 
     def _log_inputs(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
@@ -257,32 +260,3 @@ def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
 def _clipped(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags cut to a length that every store can keep."""
     return {key: value[: records.TAG_CHARACTERS] for key, value in tags.items()}
-
-
-@cache
-def _context_tags() -> dict[str, str]:
-    """The user, the program, and the git commit of the current folder, in MLflow's own tags.
-
-    MLflow itself looks at the repository of the program, and an installed program has none. The
-    user's files decide a study.
-    """
-    tags = {"mlflow.source.name": "fmnist run", "mlflow.source.type": "LOCAL"}
-    try:
-        tags[records.USER] = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user without a name
-        tags[records.USER] = "unknown"
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-        tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
-    return tags
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -23,8 +23,11 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # A server may be away for a minute. After that we report it; the checkpoints are kept.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",
+    # A server may be away for a minute or two. After that we report it; the checkpoints are kept.
+    # MLflow asks again after 2, 4, 8, ... 64 seconds.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "PGCONNECT_TIMEOUT": "10",  # PostgreSQL's own default is to wait for ever
 }.items():
     os.environ.setdefault(_name, _value)
 try:
@@ -48,7 +51,7 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from fmnist_tuning.errors import TrackingError  # noqa: E402
 from fmnist_tuning.interruption import check, shielded  # noqa: E402
-from fmnist_tuning.store import sqlite  # noqa: E402
+from fmnist_tuning.store import databases, sqlite  # noqa: E402
 from fmnist_tuning.text import user_path  # noqa: E402
 
 # ImportError means that a database's driver is not installed; UnicodeError, that the store cannot
@@ -226,6 +229,8 @@ def check_reachable(uri: str) -> None:
             )
         waits = parse_qs(uri.partition("?")[2]).get("timeout", [""])[-1]
         sqlite.prepare(place, float(waits) if waits.isdecimal() else _LOCK_SECONDS)
+    if databases.is_database_server(uri):
+        databases.check_answers(uri, public(uri))
     if not uri.startswith(("http://", "https://")):
         return
     try:

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import ExchangeError
 from fmnist_tuning.store import records
+from fmnist_tuning.store.importer import Importer
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
-from fmnist_tuning.store.tracker import Tracker
 from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
@@ -88,7 +88,7 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     theirs = [entry for entry in entries if isinstance(entry, SweepEntry)]
     redefined = _redefined(theirs, present)
     study = study or Study.open(name, tracking_uri)
-    tracker = Tracker(study)
+    tracker = Importer(study)
     tracker.clear_imports()
     # Runs come first: a sweep without its runs would look unfinished.
     runs = [entry for entry in entries if isinstance(entry, RunEntry)]
@@ -193,7 +193,7 @@ def _arms(run: RunEntry, planned: Mapping[tuple[str, str], PlannedRun]) -> dict[
 
 
 def _write_run(
-    tracker: Tracker, run: RunEntry, planned: Mapping[tuple[str, str], PlannedRun]
+    tracker: Importer, run: RunEntry, planned: Mapping[tuple[str, str], PlannedRun]
 ) -> None:
     own = {records.FINGERPRINT: run.fingerprint, records.SWEEPS: ", ".join(run.sweeps)}
     tags = {**run.tags, **own, **records.sweep_tags(_arms(run, planned)), records.DATA: run.data}
