@@ -1,5 +1,6 @@
 """Several machines on one study: each has its own folder for locks; they share a server only."""
 
+import io
 import itertools
 import json
 import os
@@ -9,12 +10,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from conftest import TINY
+from rich.console import Console
 
 from fmnist_tuning.data.files import find
 from fmnist_tuning.metrics import EpochMetrics
+from fmnist_tuning.progress import follow
 from fmnist_tuning.running.contest import Contest
 from fmnist_tuning.running.engine import execute, plan_study
 from fmnist_tuning.running.events import Environment, EpochEnded, Reused, Waiting
@@ -28,7 +32,7 @@ from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.runs import runs_of
 
 # More than once: how often the slow tests let machines collide.
-COLLISIONS = int(os.environ.get("FMNIST_TEST_COLLISIONS", "8"))
+COLLISIONS = int(os.environ.get("FMNIST_TEST_COLLISIONS", "5"))
 COMMANDS = 8
 
 ONE = "sweep: s\ntitle: S\narms: [{name: one}]\n"
@@ -76,6 +80,18 @@ def runs(sweep_file):
         return runs_of(sweep, "digest")
 
     return of
+
+
+@pytest.fixture
+def planned(server, sweep_file, tiny_data):
+    """A study on a server, the plan of a training that would take long, and its images."""
+
+    def plan(name):
+        study, files = Study.open(name, server), find(tiny_data)
+        sweeps = load_sweeps([sweep_file(ONE)], TINY | {"epochs": 2_000})
+        return study, plan_study(sweeps, study, files.digest), files
+
+    return plan
 
 
 def finish(ledger, run):
@@ -339,28 +355,80 @@ def test_machines_that_begin_a_broken_run(server, machines, runs, collide, tmp_p
 
 
 @pytest.mark.slow
-def test_a_command_that_was_silent_for_too_long(
-    server, machines, sweep_file, tiny_data, monkeypatch
-):
+@pytest.mark.parametrize("noticed", ["while the other trains", "when the other has finished"])
+def test_a_command_that_was_silent_for_too_long(machines, planned, monkeypatch, noticed):
     """Another machine takes its run over; it notices, stops training, and uses the result."""
-    study, files = Study.open("silence", server), find(tiny_data)
-    sweeps = load_sweeps([sweep_file(ONE)], TINY | {"epochs": 2_000})
-    plan = plan_study(sweeps, study, files.digest)
-    pool = WorkerPool(files, "auto", 1)
-    happening = execute(plan, study, files.digest, pool)
-    next(event for event in happening if isinstance(event, EpochEnded))
-    (other,), run = machines(study, 1), plan.rows[0].run
+    study, plan, files = planned(f"silent, noticed {noticed}")
+    run, happened, others = plan.rows[0].run, [], []
+
+    def take_over():
+        others[:] = (other,) = machines(study, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr("fmnist_tuning.running.locks._SILENT_SECONDS", 0.1)
+            assert other.claim(run, USERS, CPU) is False  # it hears of the run for the first time
+            time.sleep(0.2)
+            assert other.claim(run, USERS, CPU) is True
+        if noticed == "while the other trains":
+            monkeypatch.setattr("fmnist_tuning.running.ledger.HEARTBEAT_SECONDS", 0.1)
+        else:
+            finish(other, run)
+
+    def happening():
+        with closing(WorkerPool(files, "auto", 1)) as pool:
+            for event in execute(plan, study, files.digest, pool):
+                yield event
+                if isinstance(event, EpochEnded) and EpochEnded not in happened:
+                    take_over()
+                if isinstance(event, Waiting) and noticed == "while the other trains":
+                    finish(others[0], run)
+                happened.append(type(event))
+
+    text = io.StringIO()
+    results = follow(Console(file=text, force_terminal=True, width=200), plan, happening())
+    assert happened[-2:] == [Waiting, Reused]
+    assert "another command trains it; waiting for its result" in text.getvalue()
+    assert results.fingerprints == {run.fingerprint}
+    assert not results.failed
+    assert statuses(study, run) == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_a_command_that_dies_as_it_begins_a_run(server, machines, runs, monkeypatch):
+    """Its run is open; the next machine closes it, so it stays out even if it only slept."""
+    study, (run,) = Study.open("dies", server), runs(1)
+    (other,), tracker = machines(study, 1), Tracker(study)
+    tags = {records.OWNER: "a" * 32}
+    asleep = tracker.announce_run("r", sweeps=USERS, fingerprint=run.fingerprint, tags=tags)
+    assert other.claim(run, USERS, CPU) is False
     monkeypatch.setattr("fmnist_tuning.running.locks._SILENT_SECONDS", 0.1)
-    assert other.claim(run, USERS, CPU) is False  # it hears of the run for the first time
     time.sleep(0.2)
     assert other.claim(run, USERS, CPU) is True
-    monkeypatch.undo()
-    monkeypatch.setattr("fmnist_tuning.running.ledger.HEARTBEAT_SECONDS", 0.1)
-    assert next(event for event in happening if isinstance(event, Waiting)).run == run
+    assert tracker.claim_run(asleep, run.config.params(), tags) is False
     finish(other, run)
-    assert [type(event) for event in happening] == [Reused]
-    pool.close()
     assert statuses(study, run) == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_runs_of_a_new_study_that_begin_at_the_same_moment(address, machines, runs, monkeypatch):
+    """Each machine trains its own, though MLflow makes their common data set only once."""
+    study = Study.open("all begin", address)
+    ledgers, together, log = machines(study, 4), threading.Barrier(4), study.client.log_inputs
+    first = threading.local()
+
+    def all_at_once(*arguments, **options):
+        if not hasattr(first, "over"):
+            first.over = True
+            together.wait()
+        log(*arguments, **options)
+
+    monkeypatch.setattr(study.client, "log_inputs", all_at_once)
+    mine = runs(4)
+    with ThreadPoolExecutor(4) as pool:
+        claims = [*pool.map(lambda ledger, run: ledger.claim(run, USERS, CPU), ledgers, mine)]
+    assert claims == [True] * 4
+    for run in study.search("run"):
+        (used,) = study.client.get_run(run.info.run_id).inputs.dataset_inputs
+        assert used.dataset.digest == "digest"
 
 
 @pytest.mark.slow

@@ -31,18 +31,41 @@ database; copies of a database that lag behind do not give this.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Protocol
 
 from fmnist_tuning.store import records
-from fmnist_tuning.store.records import UnfinishedRun
-from fmnist_tuning.store.study import Study
-from fmnist_tuning.store.tracker import Tracker
+from fmnist_tuning.store.records import EndStatus, UnfinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun
+
+
+class _Readable(Protocol):
+    """What a contest asks of a `store.study.Study`."""
+
+    def attempts(self, fingerprint: str) -> tuple[list[UnfinishedRun], bool]: ...
+
+
+class _Writable(Protocol):
+    """What a contest asks of a `store.tracker.Tracker`."""
+
+    def announce_run(
+        self, name: str, *, sweeps: Mapping[str, str], fingerprint: str, tags: Mapping[str, str]
+    ) -> str: ...
+
+    def claim_run(
+        self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> bool: ...
+
+    def close_run(self, run_id: str, key: str) -> bool: ...
+
+    def end_run(self, run_id: str, status: EndStatus, reason: str | None = None) -> None: ...
+
+    def delete(self, run_id: str) -> None: ...
 
 
 class Contest:
     """One command's part in contests for the runs of a study."""
 
-    def __init__(self, study: Study, tracker: Tracker, *, force: bool) -> None:
+    def __init__(self, study: _Readable, tracker: _Writable, *, force: bool) -> None:
         self._study = study
         self._tracker = tracker
         self._force = force

@@ -253,6 +253,8 @@ class _Engine:
         except TrackingError:
             if not self._ledger.lost(event.run):
                 raise
+            if self._ledger.is_finished(event.run):  # by a machine that took it over
+                return self._left_to_another(event.run, schedule)
             self._executor.drop(event.run)
             return events.Failed(event.run, _DELETED)
 

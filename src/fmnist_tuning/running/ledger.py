@@ -3,8 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fmnist_tuning.errors import TrackingError
@@ -113,7 +112,9 @@ class Ledger:
                 return finished
             if trained:
                 return False
-            tags = self._tags(environment)
+            tags = records.training_tags(
+                self._locks.owner, self._data_digest, **asdict(environment)
+            )
             if self._force and (replaced := self._study.finished_run(run.fingerprint)):
                 tags[records.RETRAINS] = replaced.run_id
             usable = [other for other in others if self._can_go_on(other, tags)][:1]
@@ -136,6 +137,10 @@ class Ledger:
         if environment.processor not in active.processors:
             active.processors.append(environment.processor)
             self._tracker.tag(active.run_id, records.PROCESSOR, ", ".join(active.processors))
+
+    def is_finished(self, run: PlannedRun) -> bool:
+        """Whether there is a result that this command may use."""
+        return not self._force and self._study.finished_run(run.fingerprint) is not None
 
     def files(self, run: PlannedRun) -> tuple[Path, Path]:
         """The files for a run's checkpoint and for its trained network."""
@@ -282,16 +287,3 @@ class Ledger:
             for key in (records.DEVICE, records.THREADS, records.TORCH)
         )
         return same and self._kept.checkpoint(run.run_id).exists()
-
-    def _tags(self, environment: Environment) -> dict[str, str]:
-        return {
-            records.OWNER: self._locks.owner,
-            records.DATA: self._data_digest,
-            records.DEVICE: environment.device,
-            records.PROCESSOR: environment.processor,
-            records.THREADS: str(environment.threads),
-            records.TORCH: environment.torch,
-            records.PYTHON: environment.python,
-            records.MLFLOW: version("mlflow"),
-            records.PROGRAM: version("fmnist-tuning"),
-        }

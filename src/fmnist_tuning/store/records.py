@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
@@ -171,6 +172,24 @@ def _claim_of(params: Mapping[str, str]) -> Literal["open", "claimed", "closed"]
     if GIVEN_UP in params.values():
         return "closed"
     return "claimed" if params else "open"
+
+
+def training_tags(owner: str, data: str, **environment: object) -> dict[str, str]:
+    """The tags of a training: its command, its images, and what it is trained with."""
+    names = {
+        DEVICE: "device",
+        PROCESSOR: "processor",
+        THREADS: "threads",
+        TORCH: "torch",
+        PYTHON: "python",
+    }
+    return {
+        OWNER: owner,
+        DATA: data,
+        **{tag: str(environment[name]) for tag, name in names.items()},
+        MLFLOW: version("mlflow"),
+        PROGRAM: version("fmnist-tuning"),
+    }
 
 
 def sweeps_of(tags: Mapping[str, str]) -> tuple[str, ...]:

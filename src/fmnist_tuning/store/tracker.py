@@ -243,7 +243,13 @@ class Tracker:
     def _log_inputs(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
         if digest := tags.get(records.DATA):
-            self._client.log_inputs(run_id, datasets=[dataset(digest)])
+            inputs = [dataset(digest)]
+            try:
+                self._client.log_inputs(run_id, datasets=inputs)
+            except MlflowException:
+                # MLflow looks for the data set and then makes it. If two runs do that at the same
+                # moment, it fails for one of them, and the second time it finds the data set.
+                self._client.log_inputs(run_id, datasets=inputs)
 
     def _log_definition(self, run_id: str, sweep: Sweep) -> None:
         with tempfile.TemporaryDirectory() as folder:
