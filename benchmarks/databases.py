@@ -79,7 +79,7 @@ class Postgresql:
 @contextmanager
 def postgresql_server() -> Iterator[Path]:
     """A new server, which is stopped and deleted at the end; yields the folder of its socket."""
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # noqa: S108  sockets need short paths
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # paths of sockets must be short
     as_user: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres", "postgres")

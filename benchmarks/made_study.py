@@ -62,7 +62,7 @@ def rows_of(sweeps: Sequence[Sweep], digest: str, experiment: int) -> Iterator[R
             now = START + number * ARMS * SEEDS * SECOND
             _add_sweep(rows, sweep, digest, now, experiment)
             for place, run in enumerate(runs_of(sweep, digest)):
-                _add_run(rows, run, digest, now + place * SECOND, experiment, rng)
+                _add_run(rows, run, digest, now + place * SECOND, experiment, rng=rng)
         yield rows
 
 
@@ -88,7 +88,7 @@ def _add_sweep(rows: Rows, sweep: Sweep, digest: str, now: int, experiment: int)
 
 
 def _add_run(
-    rows: Rows, run: PlannedRun, digest: str, now: int, experiment: int, rng: random.Random
+    rows: Rows, run: PlannedRun, digest: str, now: int, experiment: int, *, rng: random.Random
 ) -> None:
     tags = {
         records.KIND: "run",
@@ -158,9 +158,7 @@ def _begin(rows: Rows, name: str, tags: dict[str, str], now: int, experiment: in
     return run_id
 
 
-def _add_metrics(
-    rows: Rows, run: PlannedRun, run_id: str, now: int, rng: random.Random
-) -> None:
+def _add_metrics(rows: Rows, run: PlannedRun, run_id: str, now: int, rng: random.Random) -> None:
     for epoch in range(1, EPOCHS + 1):
         measured = EpochMetrics(epoch, *(rng.random() for _ in range(6))).metrics()
         _log(rows, run_id, measured, now + epoch, epoch, latest=epoch == EPOCHS)

@@ -7,20 +7,19 @@ holds its definition. None is nested, so that MLflow's page draws all curves tog
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import LATE, late_mean
-from fmnist_tuning.store import records, uris
+from fmnist_tuning.store import bulk, records, uris
+from fmnist_tuning.store.bulk import Watch, unwatched
 from fmnist_tuning.store.moved import follow
 from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
@@ -35,13 +34,6 @@ _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 _TRAININGS: Final = f"tags.`{records.KIND}` = 'run'"
 
 _NAMED: Final = 20
-_PAGE: Final = 1_000  # some servers return no more in one answer
-_HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
-_HISTORY_VALUES: Final = 10_000_000
-_READERS: Final = 8
-
-HistoryRow = tuple[str, int, str, float, int]
-"""Run id, step, metric, value, time of logging in ms since 1970."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,6 +44,7 @@ class Study:
     uri: str
     name: str
     experiment_id: str
+    watch: Watch = unwatched  # shows reads that may take long
 
     @classmethod
     def open(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study":
@@ -177,8 +170,8 @@ class Study:
 
     def definitions(self, ids: Collection[str]) -> dict[str, Sweep]:
         """The definitions of these sweeps, as last run; sweeps that never ran are left out."""
-        runs = {id_: run for id_, run in self._sweep_runs().items() if id_ in ids} if ids else {}
-        return {id_: records.tracked_sweep(run).definition.get() for id_, run in runs.items()}
+        known = self.sweeps() if ids else []
+        return {found.sweep: found.definition.get() for found in known if found.sweep in ids}
 
     def sweep_run(self, sweep: str) -> Any:
         """MLflow's run of a sweep, or None if it was never run."""
@@ -193,9 +186,9 @@ class Study:
 
     def history(self, run_ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
         """Like `curves`, but with the runs of each metric, and `logged` in ms since 1970."""
-        rows: list[HistoryRow] = []
+        rows: list[bulk.HistoryRow] = []
         for metric, having in run_ids.items():
-            rows += self._histories(having, metric)
+            rows += bulk.histories(self.client, self.uri, having, metric, self.watch)
         frame = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value", "logged"])
         frame = frame.sort_values(["logged"], kind="stable")
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
@@ -228,16 +221,7 @@ class Study:
     def search(self, kind: str, condition: str | None = None) -> Iterator[Any]:
         """MLflow's own runs of one `fmnist.kind`, the newest first."""
         query = f"tags.`{records.KIND}` = '{kind}'" + (f" and {condition}" if condition else "")
-        token = None
-        while True:
-            with translated(self.uri):
-                page = self.client.search_runs(
-                    [self.experiment_id], query, ViewType.ACTIVE_ONLY, _PAGE, page_token=token
-                )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return bulk.search(self.client, self.uri, self.experiment_id, query, self.watch)
 
     def _sweep_runs(self) -> dict[str, Any]:
         # Two commands of an older fmnist could make two runs of one sweep: the newest counts.
@@ -249,25 +233,6 @@ class Study:
         # Clocks can be set back, so a run that says which one it replaces comes after that.
         found.sort(key=lambda run: (run.run_id not in replaced, run.ended))
         return {run.fingerprint: run for run in found if records.has_result(run.metrics)}
-
-    def _histories(self, run_ids: Sequence[str], metric: str) -> list[HistoryRow]:
-        # Database stores can return the history of many runs in one call, which is fifteen times
-        # faster. MLflow's client has no method for this, so we call the store itself. Servers and
-        # the file store are asked run by run.
-        store = self.client._tracking_client.store  # noqa: SLF001
-        bulk = getattr(store, "get_metric_history_bulk", None)
-        if bulk is not None:
-            starts = range(0, len(run_ids), _HISTORY_RUNS)
-            chunks = [run_ids[start : start + _HISTORY_RUNS] for start in starts]
-            found = []
-            for ids in chunks:
-                with translated(self.uri):
-                    found += [(m.run_id, m) for m in bulk(ids, metric, _HISTORY_VALUES)]
-        else:
-            with translated(self.uri), ThreadPoolExecutor(_READERS) as pool:
-                answers = pool.map(lambda id_: self.client.get_metric_history(id_, metric), run_ids)
-                found = [(id_, m) for id_, ms in zip(run_ids, answers, strict=True) for m in ms]
-        return [(run_id, m.step, metric, m.value, m.timestamp) for run_id, m in found]
 
 
 def _check_active(experiment: Any, uri: str) -> None:
