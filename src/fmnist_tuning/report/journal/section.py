@@ -199,13 +199,16 @@ class Section:
             return self.value_of(arm, what)
         if what in RunConfig.model_fields:
             return setting_value(arm.config.model_dump(mode="json")[what])
-        gap = summary(self.frames, arm, GAP)
         return {
-            "name": markdown(arm.name or arm.label),
-            "description": settings_of(arm),
-            "overfits": f"{_judged(gap)} {METRICS[GAP].format_difference(gap.mean)}",
-            "val_epochs_to_80": self._epochs_to_80(arm),
-        }[what]
+            "name": lambda arm: markdown(arm.name or arm.label),
+            "description": settings_of,
+            "overfits": self._overfits,
+            "val_epochs_to_80": self._epochs_to_80,
+        }[what](arm)
+
+    def _overfits(self, arm: Arm) -> str:
+        gap = summary(self.frames, arm, GAP)
+        return f"{_judged(gap)} {METRICS[GAP].format_difference(gap.mean)}"
 
     def _epochs_to_80(self, arm: Arm) -> str:
         runs = self.frames.epochs_to_80
