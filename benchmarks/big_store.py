@@ -1,121 +1,134 @@
-"""How do `results`, `plot`, `journal`, `export` and `import` grow with the store?
+"""How do the commands that read a study grow with it?
 
-Makes a store of made-up runs in the current, empty folder (by SQL, in seconds) and times the
-commands on it:  python benchmarks/big_store.py 1000
+Makes a store of made-up runs in the current, empty folder (past MLflow, so that it takes seconds),
+and measures the commands on it, in wall time and in the peak memory of the process:
+
+    python benchmarks/big_store.py 1000
+    python benchmarks/big_store.py 10000 --store postgresql --repeat 3
 """
 
-import random
-import sqlite3
+import argparse
+import os
+import shlex
 import subprocess
 import sys
 import time
-import uuid
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
+import yaml
+from databases import Database, Postgresql, Sqlite, postgresql_server
+from made_study import make_sweeps, rows_of
+
+from fmnist_tuning.data.files import find
 from fmnist_tuning.store.study import Study
-from fmnist_tuning.store.tracker import Tracker
-from fmnist_tuning.sweeps.cost import parameter_count
-from fmnist_tuning.sweeps.runs import runs_of
-from fmnist_tuning.sweeps.sweep import Figure, Sweep
+from fmnist_tuning.sweeps.sweep import Sweep
 
-DIGEST = "0123456789abcdef"
-ARMS, SEEDS, EPOCHS = 5, 10, 10
-CURVES = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "epoch_seconds",
-    "images_per_second",
-)
-FINAL = (
-    "final_train_loss",
-    "final_train_accuracy",
-    "final_val_loss",
-    "final_val_accuracy",
-    "best_val_accuracy",
-    "best_epoch",
-    "train_seconds",
-    "epochs_to_80",
-    "total_params",
-)
 COMMANDS = (
-    ["results", "--json"],
-    ["results", "sweep0000"],
-    ["plot", "sweep0000"],
-    ["journal"],
-    ["export", "study.jsonl.gz"],
-    ["import", "study.jsonl.gz", "--tracking-uri", "sqlite:///again.db"],
+    "plan configs",
+    "plan grid.yaml",
+    "results",
+    "results sweep0000",
+    "results --json",
+    "results --csv",
+    "plot sweep0000",
+    "journal",
+    "export study.jsonl.gz",
+    "import study.jsonl.gz --tracking-uri sqlite:///again.db",
 )
+STANDARD = COMMANDS[:-2]
+GRID = {
+    "dropout_rate": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "learning_rate": [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1],
+    "batch_size": [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192],
+    "weight_decay": [0.0, 1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4],
+}
+"""10,000 arms; with 10 seeds each they are 100,000 runs, of which none is in the study."""
 
 
-def make_sweeps(runs: int) -> list[Sweep]:
-    """Sweeps of 50 runs each."""
-    return [
-        Sweep(
-            sweep=f"sweep{number:04}",
-            title=f"Sweep {number}",
-            grid={"dropout_rate": [0.0, 0.2, 0.3, 0.5, 0.7]},
-            fixed={"learning_rate": 1e-3 + number * 1e-6},
-            seeds=tuple(range(SEEDS)),
-            figure=Figure(kind="trend", x="dropout_rate", file=f"sweep{number:04}.png"),
-        )
-        for number in range(runs // (ARMS * SEEDS))
-    ]
-
-
-def fill(sweeps: list[Sweep]) -> None:
-    """Write the sweeps by the program's own door, and their runs past it."""
-    study = Study.open()
-    rows: dict[str, list[tuple[object, ...]]] = {
-        table: [] for table in ("runs", "metrics", "latest_metrics", "params", "tags")
-    }
-    rng, now = random.Random(0), 1_700_000_000_000
-    for sweep in sweeps:
-        Tracker(study).begin_sweep(sweep, DIGEST)
-        for run in runs_of(sweep, DIGEST):
-            run_id = uuid.uuid4().hex
-            own = (run_id, run.name, "LOCAL", "fmnist run", "", "me", "FINISHED", now, now + 1_000)
-            rows["runs"].append(
-                (*own, "", "active", f"/nowhere/{run_id}", study.experiment_id, None)
-            )
-            rows["params"] += [(key, value, run_id) for key, value in run.config.params().items()]
-            tags = {
-                "fmnist.kind": "run",
-                "fmnist.fingerprint": run.fingerprint,
-                "fmnist.sweeps": sweep.id,
-                "fmnist.data": DIGEST,
-                "fmnist.device": "cpu",
-                "mlflow.runName": run.name,
-            }
-            rows["tags"] += [(key, value, run_id) for key, value in tags.items()]
-            for step in range(1, EPOCHS + 1):
-                values = [(key, rng.random(), now, run_id, step, False) for key in CURVES]
-                rows["metrics"] += values
-                if step == EPOCHS:
-                    rows["latest_metrics"] += [(k, v, t, s, n, r) for k, v, t, r, s, n in values]
-            for key in FINAL:
-                drawn = rng.gauss(0.92, 0.0027)
-                value = parameter_count(run.config) if key == "total_params" else drawn
-                rows["metrics"].append((key, value, now, run_id, 0, False))
-                rows["latest_metrics"].append((key, value, now, 0, False, run_id))
-    with sqlite3.connect("mlflow.db") as database:
+def fill(sweeps: list[Sweep], database: Database) -> None:
+    """Make the experiment by the program's own door, and write its runs past it."""
+    study = Study.open(tracking_uri=database.uri)
+    for rows in rows_of(sweeps, find(None).digest, int(study.experiment_id)):
         for table, content in rows.items():
-            places = ",".join("?" * len(content[0]))
-            database.executemany(f"insert into {table} values ({places})", content)  # noqa: S608
+            database.insert(table, [*content[0]], [tuple(row.values()) for row in content])
+    database.finish()
+
+
+def write_configs(sweeps: list[Sweep]) -> None:
+    """Write the sweeps' files, and one large grid."""
+    folder = Path("configs")
+    folder.mkdir()
+    for sweep in sweeps:
+        _write(folder / f"{sweep.id}.yaml", sweep.definition())
+    grid = {"sweep": "grid", "title": "A large grid", "grid": GRID, "seeds": [*range(10)]}
+    _write(Path("grid.yaml"), grid)
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def measure(command: str, uri: str) -> tuple[float, float]:
+    """Wall seconds of a command, and the largest memory of its process in MiB."""
+    program = Path(sys.executable).with_name("fmnist")
+    environment = {"MLFLOW_TRACKING_URI": uri, **os.environ}
+    with Path("output.log").open("wb") as log:
+        started = time.perf_counter()
+        running = subprocess.Popen(
+            [str(program), *shlex.split(command)], stdout=log, stderr=log, env=environment
+        )
+        _, status, used = os.wait4(running.pid, 0)
+        took = time.perf_counter() - started
+    running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        sys.exit(f"fmnist {command}\n{Path('output.log').read_text(encoding='utf-8')[-2_000:]}")
+    return took, used.ru_maxrss / 1024
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("runs", type=int, help="how many, in sweeps of 50")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--repeat", type=int, default=1, help="how often each command is measured")
+    parser.add_argument("--all", action="store_true", help="export and import too")
+    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="these commands instead")
+    parser.add_argument("--keep", action="store_true", help="use the store that is here (SQLite)")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Make the store and print a line a command."""
-    if any(Path().iterdir()):
+    asked = options()
+    if any(Path().iterdir()) and not asked.keep:
         sys.exit("run this in an empty folder: it makes a store there")
-    runs = int(sys.argv[1])
-    fill(make_sweeps(runs))
-    for command in COMMANDS:
+    with ExitStack() as stack:
         started = time.perf_counter()
-        subprocess.run(["fmnist", *command], check=True, capture_output=True)
-        took = time.perf_counter() - started
-        print(f"{runs:>6} runs  fmnist {' '.join(command[:2]):<22} {took:6.1f} s")
+        uri = Sqlite.uri
+        if not asked.keep:
+            sweeps = make_sweeps(asked.runs)
+            write_configs(sweeps)
+            database: Database
+            if asked.store == "postgresql":
+                database = Postgresql(stack.enter_context(postgresql_server()))
+            else:
+                Study.open(tracking_uri=uri)  # makes the file
+                database = Sqlite()
+            fill(sweeps, database)
+            uri = database.uri
+            print(f"{asked.runs:>6} runs  made in {time.perf_counter() - started:.0f} s")
+        for command in asked.only or (COMMANDS if asked.all else STANDARD):
+            measured = [measure(command, uri) for _ in range(asked.repeat)]
+            seconds = sorted(took for took, _ in measured)
+            memory = max(used for _, used in measured)
+            print(
+                f"{asked.runs:>6} runs  {asked.store}  fmnist {command:<24.24}"
+                f"{seconds[0]:7.1f} / {median(seconds):.1f} / {seconds[-1]:.1f} s"
+                f"{memory:8,.0f} MiB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

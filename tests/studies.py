@@ -9,7 +9,7 @@ import pandas as pd
 from conftest import CONFIGS
 
 from fmnist_tuning import DEFAULT_STUDY
-from fmnist_tuning.analysis.frames import SweepFrames, build_frames
+from fmnist_tuning.analysis.frames import FinishedRow, SweepFrames
 from fmnist_tuning.metrics import CURVES, EpochMetrics, RunOutcome
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.reading import load_sweeps
@@ -108,14 +108,19 @@ def frames_of(
     for run in filter(keep, runs):
         reached = accuracy(run.config)
         outcome = outcome_of(run.config, reached)
-        finished.append((run.arm, run.config.seed, run.fingerprint, "cpu", outcome.metrics()))
+        finished.append(
+            FinishedRow(run.arm, run.config.seed, run.fingerprint, "cpu", outcome.metrics())
+        )
         rows += [
             (run.fingerprint, epoch.epoch, metric, epoch.metrics()[metric])
             for epoch in epochs_of(reached)
             for metric in CURVES
         ]
     curves = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value"])
-    return build_frames(sweep, finished, curves, [run.name for run in runs if not keep(run)])
+    missing = tuple(run.name for run in runs if not keep(run))
+    return SweepFrames(
+        sweep, tuple(finished), lambda asked: curves[curves["metric"].isin(asked)], missing
+    )
 
 
 def write_study(

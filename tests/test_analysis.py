@@ -70,7 +70,7 @@ def test_a_loss_beyond_all_numbers_is_left_out(tmp_path):
     """One seed whose validation loss overflowed does not take the others' mean with it."""
     frames = frames_of(sweep_of(DROPOUT, tmp_path))
     arm = frames.arms[0]
-    frames.runs.loc[frames.runs.index[0], "final_val_loss"] = math.inf
+    frames.rows[0].metrics["final_val_loss"] = math.inf
     found = summary(frames, arm, "final_val_loss")
     assert found.seeds == 2
     assert found.mean == pytest.approx(0.25)
@@ -220,7 +220,7 @@ def test_epochs_to_80_on_whole_epochs(tmp_path):
     """The first epoch that ended at 80 % or more; unknown where none did."""
     levels = {0.0: 0.85, 0.3: 0.81, 0.7: 0.5}
     frames = frames_of(sweep_of(DROPOUT, tmp_path), lambda c: levels[c.dropout_rate])
-    means = frames.runs.groupby("arm")["val_epochs_to_80"].mean()
+    means = frames.epochs_to_80.groupby("arm")["epoch"].mean()
     assert means["dropout_rate=0.0"] == 2
     assert means["dropout_rate=0.3"] == 3
     assert math.isnan(means["dropout_rate=0.7"])
@@ -238,7 +238,9 @@ def test_why_a_claim_is_not_judged(tmp_path):
     missing = frames_of(sweep, keep=lambda run: run.config.dropout_rate < 0.2)
     assert outcome(claim, None, missing) == "not judged: runs are missing"
     slow = frames_of(sweep)
-    slow.runs.loc[slow.runs["dropout_rate"] == 0.3, "epochs_to_80"] = math.nan
+    for row in slow.rows:
+        if row.arm.config.dropout_rate == 0.3:
+            row.metrics["epochs_to_80"] = math.nan
     ((_, verdict),) = judge_claims(slow, {})
     expected = "not judged: with dropout_rate=0.3, the finished runs never reached 80 %"
     assert outcome(claim, verdict, slow) == expected

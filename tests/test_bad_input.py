@@ -276,7 +276,7 @@ def test_what_a_bomb_is_told(measured):
         "a billion laughs:1: anchors and aliases (&, *) are not supported"
     )
     assert lines["10**6 runs"] == (
-        "10**6 runs:4: seeds: found 1,000 for each of 1,000 arms, allowed: at most 10,000 runs a "
+        "10**6 runs:4: seeds: found 1,000 for each of 1,000 arms, allowed: at most 100,000 runs a "
         "sweep"
     )
     assert lines["10**9 arms"] == (

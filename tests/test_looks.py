@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,8 +127,8 @@ def test_what_the_pool_holds(tmp_path):
     assert spread == Pool([one]).spread("final_val_accuracy", like)
     assert spread.freedom == 3 * 4 - 3 - 3
     assert Pool([one]).spread("final_val_accuracy", like, 2).freedom == 3 * 2 - 3 - 1
-    one.runs["device"] = "cuda"
-    assert Pool([one, other]).spread("final_val_accuracy", other.arms[0].config).freedom == 6
+    moved = replace(one, rows=tuple(row._replace(device="cuda") for row in one.rows))
+    assert Pool([moved, other]).spread("final_val_accuracy", other.arms[0].config).freedom == 6
 
 
 def noisy(shift, scale=0.001):
@@ -238,7 +239,9 @@ def test_a_ratio_is_compared_by_its_logarithm(tmp_path):
     text = TWO.replace("EXPECT", "lower").replace("late_val_accuracy", "epochs_to_80")
     sweep = sweep_of(text, tmp_path).changed(seeds=(*range(5),))
     frames = frames_of(sweep)
-    frames.runs["epochs_to_80"] = [0.5, 0.52, 0.49, 0.51, 0.5, 1.0, 1.01, 1.02, 0.98, 1.0]
+    times = [0.5, 0.52, 0.49, 0.51, 0.5, 1.0, 1.01, 1.02, 0.98, 1.0]
+    for row, time in zip(frames.rows, times, strict=True):
+        row.metrics["epochs_to_80"] = time
     ((_, verdict),) = judge_claims(frames, {})
     assert verdict.word == "supported"
     assert verdict.contrast.difference == pytest.approx(math.log(0.504 / 1.002), abs=2e-3)

@@ -6,7 +6,7 @@ from conftest import CONFIGS
 from studies import sweep_of
 
 from fmnist_tuning.running.events import Failed, Finished, PlanResults
-from fmnist_tuning.sweeps.cost import VALUE_COST, estimate_seconds, forward_cost, parameter_count
+from fmnist_tuning.sweeps.cost import VALUE_COST, Estimate, forward_cost, parameter_count
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.runs import fingerprint, runs_of
@@ -119,16 +119,16 @@ def test_costs_are_in_proportion_to_measured_times(depth, measured):
 def test_estimates_scale_with_the_work():
     """Half the epochs, about half the time; nothing is guessed without a history."""
     history = [(RunConfig(), 100.0)]
-    assert estimate_seconds(RunConfig(seed=3), history) == pytest.approx(100)
-    assert estimate_seconds(RunConfig(epochs=5), history) == pytest.approx(50, rel=0.05)
-    assert estimate_seconds(RunConfig(num_conv_layers=3), history) > 100
-    assert estimate_seconds(RunConfig(), []) is None
+    assert Estimate(history).seconds(RunConfig(seed=3)) == pytest.approx(100)
+    assert Estimate(history).seconds(RunConfig(epochs=5)) == pytest.approx(50, rel=0.05)
+    assert Estimate(history).seconds(RunConfig(num_conv_layers=3)) > 100
+    assert Estimate([]).seconds(RunConfig()) is None
 
 
 def test_estimates_prefer_the_same_network():
     """Networks differ in how fast they multiply."""
     history = [(RunConfig(use_pooling=False), 1.0), (RunConfig(), 100.0)]
-    assert estimate_seconds(RunConfig(seed=1), history) == pytest.approx(100)
+    assert Estimate(history).seconds(RunConfig(seed=1)) == pytest.approx(100)
 
 
 def test_a_plans_records_are_in_the_order_of_its_arms(tmp_path):

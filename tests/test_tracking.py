@@ -156,7 +156,7 @@ def test_only_finished_runs_are_reused(migrated):
 
 def test_more_runs_than_one_page(migrated, monkeypatch):
     """MLflow stops at a page without a word."""
-    monkeypatch.setattr("fmnist_tuning.store.study._PAGE", 3)
+    monkeypatch.setattr("fmnist_tuning.store.bulk._PAGE", 3)
     study = Study.open("study", f"sqlite:///{migrated}")
     for number in range(8):
         write_run(study, fingerprint=str(number))

@@ -62,12 +62,12 @@ def finalists(results: StudyResults) -> list[Finalist]:
     for place, arm in enumerate(frames.arms, 1):
         if frames.sweep.combine is None and arm != best:
             continue
-        first = frames.arm(arm.label).iloc[0]
+        first = next(row for row in frames.rows if row.arm.label == arm.label)
         name = (
             arm.name if arm.name and re.fullmatch("[A-Za-z0-9]{1,20}", arm.name) else f"arm{place}"
         )
-        config = arm.config.model_copy(update={"seed": int(first["seed"])})
-        run = runs[first["run_id"]]
+        config = arm.config.model_copy(update={"seed": first.seed})
+        run = runs[first.run_id]
         found.append(Finalist(frames.sweep.id, name, arm, run, config, champion=arm == best))
     return sorted(found, key=lambda finalist: not finalist.champion)
 

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.analysis.looks import CLAIMS_RATE, weights
-from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.pool import pool_of
 from fmnist_tuning.analysis.power import detectable
 from fmnist_tuning.analysis.spread import POOL_FREEDOM, PRIOR_FREEDOM
 from fmnist_tuning.analysis.verdicts import DECIDED, Verdict, groups_of, judge_claims
@@ -140,9 +140,7 @@ def cost(
 
     The seconds are None if an arm has none to go by.
     """
-    lacking = [
-        (max(seeds - len(every[id_].arm(arm.label)), 0), id_, arm) for id_, arm in state.arms
-    ]
+    lacking = [(max(seeds - len(every[id_].seeds_of(arm)), 0), id_, arm) for id_, arm in state.arms]
     times = [every[id_].by_seed([arm], "train_seconds").values() for _, id_, arm in lacking]
     trainings = sum(count for count, _, _ in lacking)
     if not all(times):
@@ -171,7 +169,7 @@ _SHIPPED = {"final_val_accuracy": 0.0035, "late_val_accuracy": 0.0022}
 
 def forecasts(sweeps: Sequence[Sweep], every: Mapping[str, SweepFrames]) -> Iterator[Forecast]:
     """What the planned seeds can see of each claim; none for exact and for unknown spreads."""
-    pool = Pool(every.values())
+    pool = pool_of(every.values())
     for sweep in sweeps:
         judged = [c for c in sweep.claims if not METRICS[c.metric].exact]
         for claim in judged:

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,9 +33,9 @@ def results(
         raise FmnistError("--json and --csv: found both, allowed: one of them")
 
     from fmnist_tuning import terminal
-    from fmnist_tuning.report.study import as_records, as_table, open_study
+    from fmnist_tuning.report.study import as_records, as_table
 
-    found = open_study(experiment, tracking_uri, sweeps or (), partly=True)
+    found = _read(experiment, tracking_uri, sweeps or (), partly=True)
     if as_json:
         typer.echo(json.dumps(as_records(found), indent=2))
     elif as_csv:
@@ -60,9 +61,8 @@ def plot(
     """Draw each sweep's figure and learning curves from the runs in MLflow."""
     _load_matplotlib()
     from fmnist_tuning.report.figures.sweep_figures import draw_study, draw_study_claims
-    from fmnist_tuning.report.study import open_study
 
-    found = open_study(experiment, tracking_uri, sweeps or (), partly=True, writing=True)
+    found = _read(experiment, tracking_uri, sweeps or (), partly=True, writing=True)
     for frames in found.sweeps.values():
         if frames.missing:
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
@@ -104,14 +104,13 @@ def journal(
     from fmnist_tuning.files import write_whole
     from fmnist_tuning.report.journal.document import journal_diff, read_text, write_journal
     from fmnist_tuning.report.journal.page import render_page
-    from fmnist_tuning.report.study import open_study
 
     if check and html is not None:
         raise FmnistError("--check and --html: found both, allowed: one of them")
     output = output or options.journal_file(experiment)
     present = read_text(output)
     figures = options.figure_folder(experiment)
-    text = write_journal(open_study(experiment, tracking_uri), present, output, figures)
+    text = write_journal(_read(experiment, tracking_uri), present, output, figures)
     if not check:
         write_whole(output, text.encode())
         say(output)
@@ -145,14 +144,30 @@ def champion(
     from fmnist_tuning import terminal
     from fmnist_tuning.champion import evaluate_finalists
     from fmnist_tuning.data.files import find
-    from fmnist_tuning.report.study import open_study
 
-    found = open_study(experiment, tracking_uri, writing=True)
+    found = _read(experiment, tracking_uri, writing=True)
     for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights, sheet=style):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
     rule = "the mean that is surely the highest; `fmnist journal` says what may be as good"
     terminal.facts(terminal.console(stderr=True), {"rule": rule})
+
+
+def _read(
+    study: str,
+    tracking_uri: str | None,
+    only: Sequence[str] = (),
+    *,
+    partly: bool = False,
+    writing: bool = False,
+) -> "StudyResults":
+    """Read a study, and show how far it is read; `report.study.open_study` tells the rest."""
+    from fmnist_tuning.reading import Reading
+    from fmnist_tuning.report.study import open_study
+    from fmnist_tuning.terminal import console
+
+    watch = Reading(console(stderr=True))
+    return open_study(study, tracking_uri, only, partly=partly, writing=writing, watch=watch)
 
 
 def _load_matplotlib() -> None:
@@ -245,11 +260,14 @@ def export(
 ) -> None:
     """Write a study's sweeps and finished runs to one file, for any other store; - is stdout."""
     from fmnist_tuning.files import write_whole
+    from fmnist_tuning.reading import Reading
     from fmnist_tuning.store.study import Study
+    from fmnist_tuning.terminal import console
     from fmnist_tuning.transfer.merge import export_study
     from fmnist_tuning.transfer.study_file import pack_study
 
-    exported = export_study(Study.existing(experiment, tracking_uri))
+    watch = Reading(console(stderr=True))
+    exported = export_study(replace(Study.existing(experiment, tracking_uri), watch=watch))
     content = pack_study(exported.entries, compressed=file.suffix != ".jsonl")
     if to_stdout := str(file) in {"-", "/dev/stdout"}:
         typer.get_binary_stream("stdout").write(content)

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,9 +19,7 @@ from fmnist_tuning.analysis.verdicts import judge_claims
 from fmnist_tuning.metrics import ACCURACY, LATE_EPOCHS, METRICS
 from fmnist_tuning.report.wording import outcome, spread
 from fmnist_tuning.running.events import PlanResults
-from fmnist_tuning.sweeps.cost import parameter_count
-from fmnist_tuning.sweeps.plan import Plan
-from fmnist_tuning.text import command_name, counted, printable
+from fmnist_tuning.text import command_name, printable
 
 if TYPE_CHECKING:
     from fmnist_tuning.champion import Evaluation, Finalist
@@ -58,54 +55,6 @@ def print_next(out: Console, study: "Study") -> None:
     """Print what shows the verdicts of a study, and its runs in a browser."""
     more = "" if study.name == DEFAULT_STUDY else f" --study {shlex.quote(study.name)}"
     facts(out, {"judge": f"{command_name('fmnist')} results{more}", "browse": study.browse_hint()})
-
-
-def print_plan(out: Console, plan: Plan, workers: int) -> None:
-    """Print every run of a plan in order, and their totals."""
-    header = ("#", "sweep", "arm", "seed", "params", "", "about")
-    lines: list[tuple[str, ...]] = []
-    for number, row in enumerate(plan.rows, 1):
-        what = {"train": "train", "reuse": "reuse", "share": "same as"}[row.action]
-        entry = (
-            str(number),
-            row.run.sweep,
-            escape(row.run.arm.label),
-            str(row.run.config.seed),
-            f"{parameter_count(row.run.config):,}",
-            escape(f"{what} {row.source}" if row.source else what),
-            duration(row.seconds) if row.seconds else "",
-        )
-        lines.append(entry)
-    number = len(plan.rows)
-    for sweep in plan.pending:
-        for arm in plan.pending_arms(sweep):
-            for seed in sweep.seeds:
-                number += 1
-                what = "chosen last, on fresh seeds"
-                lines.append((str(number), sweep.id, arm, str(seed), "", what, ""))
-    _print_table(out, header, lines, right=(0, 3, 4, 6), least=(6, 4))
-    for sweep in plan.chosen:
-        for choice in sweep.arms:
-            predicted = percent(choice.predicted or math.nan)
-            line = f"{sweep.id} {choice.label}: predicted val accuracy {predicted}"
-            out.print(escape(line), soft_wrap=True)
-    out.print(escape(_totals(plan, workers)), soft_wrap=True)
-
-
-def _totals(plan: Plan, workers: int) -> str:
-    runs = len(plan.rows) + plan.pending_runs
-    trainings = len(plan.trainings) + plan.pending_runs
-    counts: Counter[str] = Counter(row.action for row in plan.rows)
-    kinds = (("reuse", "reused from the study"), ("share", "shared"))
-    parts = [f"{counts[action]} {kind}" for action, kind in kinds if counts[action]]
-    text = f"{counted(runs, 'run')} make{'s' * (runs == 1)} {counted(trainings, 'training')}"
-    text += f" ({', '.join(parts)})" if parts else ""
-    if seconds := plan.seconds(workers):
-        beside = f", and {plan.pending_runs} more to be chosen" if plan.pending else ""
-        text += f"; about {duration(seconds)} with {workers} at a time{beside}"
-    elif trainings:
-        text += "; no earlier run shows how long they take"
-    return text
 
 
 def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepFrames]) -> None:
@@ -159,7 +108,7 @@ def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFram
     least = ("time", "params", "train loss", "val loss", "train acc %")
     title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
     right, least_places = range(2, len(header)), [header.index(column) for column in least]
-    _print_table(out, header, lines, right=right, least=least_places, title=title)
+    print_table(out, header, lines, right=right, least=least_places, title=title)
     marks = {line[0] for line in lines}
     seeds = max(int(line[2]) for line in lines)
     alone = ", as nothing can with one seed" if seeds == 1 else ""
@@ -218,7 +167,7 @@ def print_predictions(out: Console, answers: "Sequence[Answer]") -> None:
         missed = "" if answer.truth in (None, first) else " (missed)"
         truth = (f"{answer.truth or ''}{missed}",) if known else ()
         lines.append((escape(answer.image), first, percent(chance), second, percent(rest), *truth))
-    _print_table(out, header, lines, right=(2, 4))
+    print_table(out, header, lines, right=(2, 4))
 
 
 def duration(seconds: float) -> str:
@@ -233,7 +182,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _print_table(
+def print_table(
     out: Console,
     header: Sequence[str],
     lines: Sequence[Sequence[str]],

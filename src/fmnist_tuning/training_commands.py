@@ -1,6 +1,7 @@
 """The commands that plan and train: `run` and `plan`."""
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -61,13 +62,14 @@ def run(
     terminal.facts(out, {"plan": ", ".join(sweep.id for sweep in sweeps)})
 
     from fmnist_tuning.data.files import find
+    from fmnist_tuning.reading import Reading
     from fmnist_tuning.report.study import as_records, read_study
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
     if not files.published:
         sweeps = _sweeps(configs, settings, seeds, files)
-    study = Study.open(experiment, tracking_uri)
+    study = dataclasses.replace(Study.open(experiment, tracking_uri), watch=Reading(out))
     terminal.facts(
         out,
         {
@@ -81,7 +83,7 @@ def run(
         training = _Training(out, study, files.digest, chosen, force, replace, fail_fast)
         results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]
     there = sorted(results.finished)
-    found = read_study(study, only=there, with_curves=False) if there else None
+    found = read_study(study, only=there) if there else None
     if as_json:
         runs = results.as_json()
         judged = {"runs": runs, "sweeps": as_records(found) if found else []}
@@ -161,7 +163,7 @@ class _Training:
             there = [sweep.id for sweep in asked if sweep.id in results.finished]
             if not there:
                 return results
-            every = read_study(self.study, only=there, with_curves=False).every
+            every = read_study(self.study, only=there).every
             asked = [every[sweep.id].sweep if sweep.id in every else sweep for sweep in asked]
             found = states(asked, every, limits.seeds)
             print_states(self.out, found, every, workers)
@@ -202,14 +204,21 @@ def plan(
     from fmnist_tuning.data.files import find
     from fmnist_tuning.deciding import first_look, forecasts, last_look, states
     from fmnist_tuning.outlook import print_at_most, print_forecasts
+    from fmnist_tuning.plan_table import print_plan
+    from fmnist_tuning.reading import Reading
     from fmnist_tuning.report.study import read_study
     from fmnist_tuning.running.engine import plan_study
+    from fmnist_tuning.store.snapshot import Snapshot
     from fmnist_tuning.store.study import Study
 
     files = find(data_dir)
     if not files.published:
         sweeps = _sweeps(configs, settings, seeds, files)
     study = Study.find(experiment, tracking_uri)
+    if study:
+        study = Snapshot.of(
+            dataclasses.replace(study, watch=Reading(terminal.console(stderr=True)))
+        )
     if limits:
         known = study.sweeps() if study else []
         stored = {found.sweep: found.definition.parsed for found in known}
@@ -220,11 +229,11 @@ def plan(
         return
     workers = workers or automatic_workers(device)
     out = terminal.console()
-    terminal.print_plan(out, planned, workers)
+    print_plan(out, planned, workers)
     every = {}
     with contextlib.suppress(TrackingError):  # none of its sweeps has a finished run
         if study:
-            every = read_study(study, with_curves=False, partly=True).every
+            every = read_study(study, partly=True).every
     claims = sum(len(sweep.claims) for sweep in planned.sweeps)
     print_forecasts(out, [*forecasts(planned.sweeps, every)], claims)
     if limits:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from fmnist_tuning.analysis.contrasts import moderated_interval
 from fmnist_tuning.analysis.frames import SweepFrames
-from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.pool import pool_of
 from fmnist_tuning.analysis.verdicts import Groups, groups, judge_claims, told_apart
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
@@ -55,7 +55,7 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
     places = [(frames, arm) for frames in sweeps.values() for arm in frames.arms]
     late = any(frames.by_seed([arm], LATE_ACCURACY) for frames, arm in places)
     metric = LATE_ACCURACY if late else ACCURACY
-    pool = Pool(sweeps.values())
+    pool = pool_of(sweeps.values())
 
     def surely(place: Place) -> tuple[float, float]:
         values = [*place[0].by_seed([place[1]], metric).values()]

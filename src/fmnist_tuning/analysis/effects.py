@@ -96,7 +96,7 @@ def confounds(frames: SweepFrames) -> list[str]:
     The number of parameters depends on several settings. So a sweep over pooling or depth changes
     the size too, and a difference between its arms may come from either.
     """
-    if not len(frames.runs) or "total_params" not in frames.runs:
+    if not frames.rows:
         return []
     params = {_called(arm): summary(frames, arm, "total_params").mean for arm in frames.arms}
     low, high = min(params, key=params.__getitem__), max(params, key=params.__getitem__)

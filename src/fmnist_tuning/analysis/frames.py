@@ -1,108 +1,148 @@
 """A sweep's runs as tidy frames, and metrics over seeds."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 import pandas as pd
 
 from fmnist_tuning.analysis.contrasts import interval
-from fmnist_tuning.metrics import CONVERGED
+from fmnist_tuning.metrics import CONVERGED, CURVES, GAP
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.cost import training_macs
 from fmnist_tuning.sweeps.sweep import Sweep
 
 
-@dataclass(frozen=True, slots=True)
+class FinishedRow(NamedTuple):
+    """A finished run of a sweep."""
+
+    arm: Arm
+    seed: int
+    run_id: str  # MLflow's
+    device: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class SweepFrames:
     """What a study knows of one sweep.
 
-    `runs` has a row for each finished run, in the order of arms and seeds: `arm` (the label),
-    `seed`, `run_id`, `device`, every setting and metric by name, `overfitting_gap`,
-    `training_macs`, and `val_epochs_to_80`, the first epoch that ended with a validation accuracy
-    of 80 % (NaN where none did). `curves` has a row for each value: `arm`, `seed`, `epoch`,
-    `metric`, `value`.
+    Frames are made when they are asked for: a large study has thousands of sweeps, and most
+    questions need the numbers alone.
     """
 
     sweep: Sweep  # as it was last run; a combination's arms are chosen
-    runs: pd.DataFrame
-    curves: pd.DataFrame
+    rows: tuple[FinishedRow, ...]  # in the order of arms and seeds
+    read_curves: Callable[[Sequence[str]], pd.DataFrame]  # `run_id`, `epoch`, `metric`, `value`
     missing: tuple[str, ...] = ()  # names of the runs that are not finished
+    _values: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict, init=False)
 
-    @property
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """A row for each finished run, in the order of arms and seeds.
+
+        Columns: `arm` (the label), `seed`, `run_id`, `device`, every setting and metric by name,
+        `overfitting_gap` and `training_macs`.
+        """
+        rows = []
+        for arm, seed, run_id, device, metrics in self.rows:
+            settings = {k: v for k, v in arm.config.model_dump(mode="json").items() if k != "seed"}
+            row = {"arm": arm.label, "seed": seed, "run_id": run_id, "device": device, **settings}
+            # A store may hold anything under any name.
+            rows.append(row | {name: v for name, v in metrics.items() if name not in row})
+        runs = pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "run_id", "device"])
+        if rows:
+            runs["overfitting_gap"] = runs["final_train_accuracy"] - runs["final_val_accuracy"]
+            macs = {arm.label: training_macs(arm.config) for arm in self.sweep.arms}
+            runs["training_macs"] = runs["arm"].map(macs).astype(float)
+        return runs
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """A row for each value of an epoch: `arm`, `seed`, `epoch`, `metric`, `value`."""
+        return self._curves([*CURVES])
+
+    @cached_property
+    def epochs_to_80(self) -> pd.DataFrame:
+        """The first epoch of each run that ended with a validation accuracy of 80 %.
+
+        Columns `arm`, `seed`, `epoch`; NaN where no epoch did.
+        """
+        curves = self._curves(["val_accuracy"])
+        first = (
+            curves[curves["value"] >= CONVERGED].groupby(["arm", "seed"])["epoch"].min().to_dict()
+        )
+        rows = [(row.arm.label, row.seed) for row in self.rows]
+        found = [(*row, first.get(row, math.nan)) for row in rows]
+        return pd.DataFrame(found, columns=["arm", "seed", "epoch"])
+
+    @cached_property
     def arms(self) -> tuple[Arm, ...]:
         """The arms with at least one finished run, in the sweep's order."""
-        finished = set(self.runs["arm"]) if len(self.runs) else set()
-        return tuple(arm for arm in self.sweep.arms if arm.label in finished)
+        return tuple(arm for arm in self.sweep.arms if arm.label in self._seeds)
 
     @property
     def seeds(self) -> int:
         """Finished seeds of the arm that has the most."""
-        return int(self.runs.groupby("arm").size().max()) if len(self.runs) else 0
+        return max(map(len, self._seeds.values()), default=0)
 
     @property
     def lacking(self) -> str:
         """`exp1: 3 of 15 runs are not finished`."""
-        total = len(self.missing) + len(self.runs)
+        total = len(self.missing) + len(self.rows)
         return f"{self.sweep.id}: {len(self.missing)} of {total} runs are not finished"
 
-    def arm(self, label: str) -> pd.DataFrame:
-        """The finished runs of one arm, a row a seed."""
-        return self.runs[self.runs["arm"] == label]
+    def seeds_of(self, arm: Arm) -> list[int]:
+        """The seeds of one arm's finished runs."""
+        return self._seeds.get(arm.label, [])
 
     def by_seed(self, arms: Iterable[Arm], metric: str) -> dict[int, float]:
         """A metric by seed: the mean over the arms, for the seeds that all of them have finished.
 
         Values that were not measured or are infinite are left out.
         """
-        labels = [arm.label for arm in arms]
-        if metric not in self.runs:
-            return {}
-        chosen = self.runs.loc[self.runs["arm"].isin(labels), ["seed", metric]].to_numpy(float)
-        by_seed: dict[int, list[float]] = {}
-        for seed, value in chosen:
-            if math.isfinite(value):
-                by_seed.setdefault(int(seed), []).append(value)
-        return {
-            seed: fmean(values)
-            for seed, values in sorted(by_seed.items())
-            if len(values) == len(labels)
-        }
+        found = [self._of_metric(metric).get(arm.label, {}) for arm in arms]
+        if len(found) == 1:
+            return dict(found[0])
+        shared = set.intersection(*map(set, found)) if found else ()
+        return {seed: fmean(values[seed] for values in found) for seed in sorted(shared)}
+
+    def _curves(self, metrics: Sequence[str]) -> pd.DataFrame:
+        keys = pd.DataFrame(
+            [(row.run_id, row.arm.label, row.seed) for row in self.rows],
+            columns=["run_id", "arm", "seed"],
+        )
+        return keys.merge(self.read_curves(metrics), on="run_id").drop(columns="run_id")
+
+    @cached_property
+    def _seeds(self) -> dict[str, list[int]]:
+        seeds: dict[str, list[int]] = {}
+        for row in self.rows:
+            seeds.setdefault(row.arm.label, []).append(row.seed)
+        return seeds
+
+    def _of_metric(self, metric: str) -> dict[str, dict[int, float]]:
+        """The finite values of a metric, by arm and seed."""
+        if metric not in self._values:
+            values: dict[str, dict[int, float]] = {}
+            for row in sorted(self.rows, key=lambda row: row.seed):
+                value = value_of(row, metric)
+                if math.isfinite(value):
+                    values.setdefault(row.arm.label, {})[row.seed] = value
+            self._values[metric] = values
+        return self._values[metric]
 
 
-def build_frames(
-    sweep: Sweep,
-    finished: Sequence[tuple[Arm, int, str, str, Mapping[str, float]]],
-    curves: pd.DataFrame,
-    missing: Sequence[str] = (),
-) -> SweepFrames:
-    """Put a sweep's runs into frames.
-
-    `finished` has each finished run's arm, seed, MLflow run id, device and metrics; `curves` has
-    the columns `run_id`, `epoch`, `metric`, `value`, and may have rows of other runs too.
-    """
-    rows = []
-    for arm, seed, run_id, device, metrics in finished:
-        settings = {k: v for k, v in arm.config.model_dump(mode="json").items() if k != "seed"}
-        row = {"arm": arm.label, "seed": seed, "run_id": run_id, "device": device, **settings}
-        # A store may hold anything under any name.
-        rows.append(row | {name: v for name, v in metrics.items() if name not in row})
-    runs = pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "run_id", "device"])
-    keys = runs[["run_id", "arm", "seed"]]
-    own = keys.merge(curves, on="run_id") if len(curves) else no_curves()
-    if len(runs):
-        runs["overfitting_gap"] = runs["final_train_accuracy"] - runs["final_val_accuracy"]
-        macs = {arm.label: training_macs(arm.config) for arm in sweep.arms}
-        runs["training_macs"] = runs["arm"].map(macs).astype(float)
-        there = own[(own["metric"] == "val_accuracy") & (own["value"] >= CONVERGED)]
-        runs["val_epochs_to_80"] = runs["run_id"].map(there.groupby("run_id")["epoch"].min())
-    return SweepFrames(sweep, runs, own.drop(columns="run_id"), tuple(missing))
-
-
-def no_curves() -> pd.DataFrame:
-    """The curves of no runs."""
-    return pd.DataFrame(columns=["run_id", "arm", "seed", "epoch", "metric", "value"])
+def value_of(row: FinishedRow, metric: str) -> float:
+    """A metric of a finished run, measured or derived; NaN if it was not measured."""
+    if metric == GAP:
+        return value_of(row, "final_train_accuracy") - value_of(row, "final_val_accuracy")
+    if metric == "training_macs":
+        return float(training_macs(row.arm.config))
+    return float(row.metrics.get(metric, math.nan))
 
 
 @dataclass(frozen=True, slots=True)

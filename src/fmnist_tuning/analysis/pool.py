@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 
+from fmnist_tuning.analysis.frames import FinishedRow, SweepFrames, value_of
 from fmnist_tuning.analysis.spread import UNKNOWN, Spread, numbered, pooled
 from fmnist_tuning.sweeps.settings import RunConfig
-
-if TYPE_CHECKING:
-    from fmnist_tuning.analysis.frames import SweepFrames
 
 _ALIKE: Final = (
     *("train_size", "val_size", "validation", "holdout_size"),
@@ -22,16 +21,15 @@ _ALIKE: Final = (
 class Pool:
     """The runs of a study by arm, for the spread of their metrics."""
 
-    def __init__(self, sweeps: "Iterable[SweepFrames]") -> None:
-        self._arms: dict[tuple[RunConfig, str], dict[int, Mapping[Any, Any]]] = {}
+    def __init__(self, sweeps: Iterable[SweepFrames]) -> None:
+        self._arms: dict[tuple[RunConfig, str], dict[int, FinishedRow]] = {}
         self._devices: dict[RunConfig, set[str]] = {}
         self._spreads: dict[object, Spread] = {}  # those that were asked for
         for frames in sweeps:
-            configs = {arm.label: arm.config for arm in frames.sweep.arms}
-            for run in frames.runs.to_dict("records"):
-                arm = self._arms.setdefault((configs[run["arm"]], run["device"]), {})
-                arm.setdefault(run["seed"], run)
-                self._devices.setdefault(configs[run["arm"]], set()).add(run["device"])
+            for row in frames.rows:
+                arm = self._arms.setdefault((row.arm.config, row.device), {})
+                arm.setdefault(row.seed, row)
+                self._devices.setdefault(row.arm.config, set()).add(row.device)
 
     def spread(self, metric: str, like: RunConfig, most: int | None = None) -> Spread:
         """The spread of a metric over the arms that are trained and judged as `like` is.
@@ -52,13 +50,23 @@ class Pool:
         return self._spreads[asked]
 
 
+def pool_of(sweeps: Iterable[SweepFrames]) -> Pool:
+    """The pool of some sweeps; that of the same frames is made once, as every sweep asks for it."""
+    return _pool_of(tuple(sweeps))
+
+
+@lru_cache(maxsize=2)
+def _pool_of(sweeps: tuple[SweepFrames, ...]) -> Pool:
+    return Pool(sweeps)
+
+
 def _spread(rows: Sequence[tuple[int, int, float]]) -> Spread:
     arms, seeds, values = zip(*rows, strict=True)
     return pooled(numbered(arms), numbered(seeds), np.array(values))
 
 
-def _finite(runs: Mapping[int, Mapping[Any, Any]], metric: str) -> Iterable[tuple[int, float]]:
-    found = ((seed, run.get(metric, math.nan)) for seed, run in runs.items())
+def _finite(runs: Mapping[int, FinishedRow], metric: str) -> Iterable[tuple[int, float]]:
+    found = ((seed, value_of(row, metric)) for seed, row in runs.items())
     return ((seed, value) for seed, value in found if math.isfinite(value))
 
 

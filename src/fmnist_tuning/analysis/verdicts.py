@@ -20,7 +20,7 @@ from fmnist_tuning.analysis.looks import (
     evidence,
     weights,
 )
-from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.pool import Pool, pool_of
 from fmnist_tuning.analysis.power import Needed, seeds_needed
 from fmnist_tuning.analysis.spread import UNKNOWN
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
@@ -97,7 +97,7 @@ def judge_claims(
     one of them. A metric that depends on the machine's load is not judged, because seeds do not
     repeat that.
     """
-    pool = Pool({**others, frames.sweep.id: frames}.values())
+    pool = pool_of({**others, frames.sweep.id: frames}.values())
     asked = [groups_of(claim, frames, others) for claim in frames.sweep.claims]
     judged = [
         _evidence(groups_, claim.metric, pool, claim.margin, beyond=claim.expect == "equal")
@@ -148,7 +148,7 @@ def told_apart(
         for _, verdict in judge_claims(frames, others)
         if verdict is not None
     }
-    pool = Pool({**others, frames.sweep.id: frames}.values())
+    pool = pool_of({**others, frames.sweep.id: frames}.values())
     arms, factors = len(frames.sweep.arms), len(frames.sweep.grid)
     family = arms * (arms - 1) / 2 + (arms - 1 if factors > 1 else 0) + 1
     rate = REST_RATE if frames.sweep.claims else CLAIMS_RATE + REST_RATE

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.contrasts import Contrast
-from fmnist_tuning.analysis.frames import Summary, SweepFrames, build_frames, no_curves, summary
+from fmnist_tuning.analysis.frames import FinishedRow, Summary, SweepFrames, summary
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
-from fmnist_tuning.metrics import ACCURACY, CURVES, METRICS
+from fmnist_tuning.metrics import ACCURACY, CONVERGED, METRICS
+from fmnist_tuning.store.bulk import Watch, unwatched
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.arms import Arm
@@ -40,20 +42,20 @@ def open_study(
     *,
     partly: bool = False,
     writing: bool = False,
+    watch: Watch = unwatched,
 ) -> StudyResults:
     """Open a study that must exist, and read it; `writing` says that figures will be added."""
-    study = Study.existing(name, tracking_uri, writing=writing)
+    study = replace(Study.existing(name, tracking_uri, writing=writing), watch=watch)
     return read_study(study, only=only, partly=partly)
 
 
-def read_study(
-    study: Study, *, only: Sequence[str] = (), with_curves: bool = True, partly: bool = False
-) -> StudyResults:
+def read_study(study: Study, *, only: Sequence[str] = (), partly: bool = False) -> StudyResults:
     """Read some of a study's sweeps (default: all), each with the arms and seeds of its last run.
 
     A run belongs to a sweep if it has the fingerprint of one of the sweep's arms and seeds on the
     sweep's data, even if another sweep trained it. With `partly`, sweeps that are not in `only` and
-    whose definition cannot be read are left out.
+    whose definition cannot be read are left out. The curves of a sweep are read when they are
+    asked for, which raises `TrackingError` too.
 
     Raises:
         TrackingError: When there is no such sweep or finished run, or the store fails.
@@ -82,12 +84,7 @@ def read_study(
         raise TrackingError(
             f"there is no finished run{of} in the study {study.name}; `fmnist run` trains some"
         )
-    ids = [run.run_id for run in used.values()] if with_curves else []
-    history = study.curves(ids, [*CURVES])
-    every = {
-        id_: _frames(sweep, planned[id_], finished, history if id_ in chosen else no_curves())
-        for id_, sweep in sweeps.items()
-    }
+    every = {id_: _frames(study, sweep, planned[id_], finished) for id_, sweep in sweeps.items()}
     return StudyResults(
         study=study,
         sweeps={sweep: every[sweep] for sweep in chosen},
@@ -105,18 +102,18 @@ def _unreadable(tracked: Mapping[str, TrackedSweep]) -> dict[str, str]:
 
 
 def _frames(
+    study: Study,
     sweep: Sweep,
     runs: Sequence[PlannedRun],
     finished: Mapping[str, TrackedRun],
-    history: pd.DataFrame,
 ) -> SweepFrames:
     there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
-    rows = [
-        (run.arm, run.config.seed, found.run_id, printable(found.device), found.metrics)
+    rows = tuple(
+        FinishedRow(run.arm, run.config.seed, found.run_id, printable(found.device), found.metrics)
         for run, found in there
-    ]
-    missing = [run.name for run in runs if run.fingerprint not in finished]
-    return build_frames(sweep, rows, history, missing)
+    )
+    missing = tuple(run.name for run in runs if run.fingerprint not in finished)
+    return SweepFrames(sweep, rows, partial(study.curves, [row.run_id for row in rows]), missing)
 
 
 def as_records(results: StudyResults) -> list[dict[str, Any]]:
@@ -125,13 +122,21 @@ def as_records(results: StudyResults) -> list[dict[str, Any]]:
 
 
 def as_table(results: StudyResults) -> pd.DataFrame:
-    """A row for each run of a sweep: `sweep`, `arm`, `seed`, `run_id`, settings, metrics."""
+    """A row for each run of a sweep: `sweep`, `arm`, `seed`, `run_id`, settings, metrics.
+
+    The last column, `val_epochs_to_80`, is the first epoch that ended with a validation accuracy of
+    80 %.
+    """
     tables = [
         frames.runs.assign(sweep=sweep)[["sweep", *frames.runs.columns]]
         for sweep, frames in results.sweeps.items()
-        if len(frames.runs)
+        if frames.rows
     ]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    # Read at once: sweep by sweep takes longer.
+    curves = results.study.curves([run.run_id for run in results.runs], ["val_accuracy"])
+    first = curves[curves["value"] >= CONVERGED].groupby("run_id")["epoch"].min()
+    return table.assign(val_epochs_to_80=table["run_id"].map(first))
 
 
 def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def _arm_record(frames: SweepFrames, arm: Arm, place: Standing) -> dict[str, Any
         "config": arm.config.model_dump(mode="json", exclude={"seed"}),
         "best": place.best,
         "tied": place.tied,
-        "seeds": [int(seed) for seed in frames.arm(arm.label)["seed"]],
+        "seeds": frames.seeds_of(arm),
         "metrics": {name: _fields(summed) for name, summed in found.items() if summed.seeds},
     }
 

@@ -72,7 +72,7 @@ def _why_not(claim: Claim, frames: SweepFrames) -> str:
         return "times depend on the machine and its load, which seeds do not repeat"
     sides = [claim.arm] if claim.versus_sweep else [claim.arm, claim.versus]
     arms = [[arm for arm in frames.sweep.arms if arm.matches(side)] for side in sides]
-    if any(frames.arm(arm.label).empty for side in arms for arm in side):
+    if not all(frames.seeds_of(arm) for side in arms for arm in side):
         return "runs are missing"
     metric = METRICS[claim.metric]
     unmeasured = [side for side in arms if not frames.by_seed(side, claim.metric)]

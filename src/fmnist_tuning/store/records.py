@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -49,6 +50,8 @@ WEIGHTS: Final = "weights.pt"
 """The artefact that holds the network of a training."""
 
 TAG_CHARACTERS: Final = 5_000  # MLflow keeps 8,000
+
+_PLACES: Final = {metric: place for place, metric in enumerate(METRIC_NAMES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +127,22 @@ def content_digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _compact(texts: Mapping[str, str]) -> dict[str, str]:
+    """With equal texts of all runs in memory once: of a large study, most are the same."""
+    return {sys.intern(key): sys.intern(text or "") for key, text in texts.items()}
+
+
 def tracked_run(run: Any) -> TrackedRun:
     """The record of a training, from MLflow's run."""
-    tags = run.data.tags
+    tags = _compact(run.data.tags)
     return TrackedRun(
         run_id=run.info.run_id,
         name=run.info.run_name,
         fingerprint=tags.get(FINGERPRINT, ""),
         sweeps=sweeps_of(tags),
-        params=run.data.params,
+        params=_compact(run.data.params),
         # Stores return metrics in different orders.
-        metrics={name: run.data.metrics[name] for name in sorted(run.data.metrics, key=_place)},
+        metrics={sys.intern(m): run.data.metrics[m] for m in sorted(run.data.metrics, key=_place)},
         device=tags.get(DEVICE, ""),
         tags=tags,
         started=(run.info.start_time or 0) / 1000,
@@ -203,8 +211,7 @@ def sweep_tags(sweeps: Mapping[str, str]) -> dict[str, str]:
 
 
 def _place(metric: str) -> tuple[int, str]:
-    known = METRIC_NAMES.index(metric) if metric in METRIC_NAMES else len(METRIC_NAMES)
-    return known, metric
+    return _PLACES.get(metric, len(_PLACES)), metric
 
 
 def tracked_sweep(run: Any) -> TrackedSweep:

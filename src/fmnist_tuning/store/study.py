@@ -13,15 +13,14 @@ from typing import Any, Final
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import LATE, late_mean
-from fmnist_tuning.store import mounts, records, uris
+from fmnist_tuning.store import bulk, mounts, records, uris
+from fmnist_tuning.store.bulk import Watch, unwatched
 from fmnist_tuning.store.databases import client_of
-from fmnist_tuning.store.history import HistoryRow, values_of
 from fmnist_tuning.store.moved import follow
 from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
@@ -36,7 +35,6 @@ _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 _TRAININGS: Final = f"tags.`{records.KIND}` = 'run'"
 
 _NAMED: Final = 20
-_PAGE: Final = 1_000  # some servers return no more in one answer
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +45,7 @@ class Study:
     uri: str
     name: str
     experiment_id: str
+    watch: Watch = unwatched  # shows reads that may take long
 
     @classmethod
     def open(cls, name: str = DEFAULT_STUDY, tracking_uri: str | None = None) -> "Study":
@@ -182,8 +181,8 @@ class Study:
 
     def definitions(self, ids: Collection[str]) -> dict[str, Sweep]:
         """The definitions of these sweeps, as last run; sweeps that never ran are left out."""
-        runs = {id_: run for id_, run in self._sweep_runs().items() if id_ in ids} if ids else {}
-        return {id_: records.tracked_sweep(run).definition.get() for id_, run in runs.items()}
+        known = self.sweeps() if ids else []
+        return {found.sweep: found.definition.get() for found in known if found.sweep in ids}
 
     def sweep_run(self, sweep: str) -> Any:
         """MLflow's run of a sweep, or None if it was never run."""
@@ -198,9 +197,9 @@ class Study:
 
     def history(self, run_ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
         """Like `curves`, but with the runs of each metric, and `logged` in ms since 1970."""
-        rows: list[HistoryRow] = []
+        rows: list[bulk.HistoryRow] = []
         for metric, having in run_ids.items():
-            rows += values_of(self.client, self.uri, having, metric)
+            rows += bulk.histories(self.client, self.uri, having, metric, self.watch)
         frame = pd.DataFrame(rows, columns=["run_id", "epoch", "metric", "value", "logged"])
         frame = frame.sort_values(["logged"], kind="stable")
         latest = frame.drop_duplicates(["run_id", "epoch", "metric"], keep="last")
@@ -238,16 +237,7 @@ class Study:
     def search(self, kind: str, condition: str | None = None) -> Iterator[Any]:
         """MLflow's own runs of one `fmnist.kind`, the newest first."""
         query = f"tags.`{records.KIND}` = '{kind}'" + (f" and {condition}" if condition else "")
-        token = None
-        while True:
-            with translated(self.uri):
-                page = self.client.search_runs(
-                    [self.experiment_id], query, ViewType.ACTIVE_ONLY, _PAGE, page_token=token
-                )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return bulk.search(self.client, self.uri, self.experiment_id, query, self.watch)
 
     def _sweep_runs(self) -> dict[str, Any]:
         # Two commands of an older fmnist could make two runs of one sweep: the newest counts.

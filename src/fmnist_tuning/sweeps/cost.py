@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import median
 from typing import Final
 
@@ -45,17 +45,25 @@ def forward_cost(config: RunConfig) -> int:
     return cost + sum(a * b for a, b in _linear_layers(config))
 
 
-def estimate_seconds(config: RunConfig, history: Sequence[tuple[RunConfig, float]]) -> float | None:
-    """Expected wall time of a training in seconds; None if `history` is empty.
+class Estimate:
+    """Expected wall times of trainings, by earlier runs on the same kind of device.
 
-    `history` has the configurations of earlier runs on the same kind of device, with their wall
-    times in seconds. The estimate uses earlier runs of the same network if there are some, else all
-    of them, and is proportional to their work.
+    `history` has their configurations and wall times in seconds. An estimate uses earlier runs of
+    the same network if there are some, else all of them, and is proportional to their work.
     """
-    paces = [(forward_cost(past), seconds / work(past)) for past, seconds in history]
-    same = [pace for cost, pace in paces if cost == forward_cost(config)]
-    pace = median(same or [pace for _, pace in paces]) if paces else math.nan
-    return None if math.isnan(pace) else pace * work(config)
+
+    def __init__(self, history: Iterable[tuple[RunConfig, float]]) -> None:
+        paces: dict[int, list[float]] = {}
+        for past, seconds in history:
+            paces.setdefault(forward_cost(past), []).append(seconds / work(past))
+        self._same = {cost: median(found) for cost, found in paces.items()}
+        every = [pace for found in paces.values() for pace in found]
+        self._any = median(every) if every else math.nan
+
+    def seconds(self, config: RunConfig) -> float | None:
+        """Expected wall time of a training in seconds; None without earlier runs."""
+        pace = self._same.get(forward_cost(config), self._any)
+        return None if math.isnan(pace) else pace * work(config)
 
 
 def work(config: RunConfig, *, after: int = 0) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.combine import choose_arms, sources_of, unfinished_sources
-from fmnist_tuning.sweeps.cost import estimate_seconds, parameter_count
+from fmnist_tuning.sweeps.cost import Estimate, parameter_count
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
@@ -139,7 +139,7 @@ def _rows(
     users: dict[str, dict[str, str]] = {}
     for run in runs:
         users.setdefault(run.fingerprint, {})[run.sweep] = run.arm.label
-    history = _history(finished)
+    estimate: Estimate | None = None  # made for the first training: plans often have none
     rows: list[PlanRow] = []
     trained: dict[str, PlannedRun] = {}
     for run in runs:
@@ -153,8 +153,8 @@ def _rows(
             rows.append(PlanRow(run, "share", using, f"{first.sweep}: {first.name}"))
         else:
             trained[run.fingerprint] = run
-            seconds = estimate_seconds(run.config, history)
-            rows.append(PlanRow(run, "train", using, seconds=seconds))
+            estimate = estimate or Estimate(_history(finished))
+            rows.append(PlanRow(run, "train", using, seconds=estimate.seconds(run.config)))
     return rows
 
 
@@ -162,5 +162,14 @@ def _history(finished: Mapping[str, FinishedRun]) -> list[tuple[RunConfig, float
     """The trainings on the kind of device that was used last, each with its seconds."""
     last = max(finished.values(), key=lambda run: run.ended, default=None)
     same = [run for run in finished.values() if last and run.device == last.device]
-    history = [(RunConfig.from_params(r.params), r.metrics.get("train_seconds")) for r in same]
-    return [(config, seconds) for config, seconds in history if config and seconds]
+    # Runs that differ in the seed alone cost the same.
+    known: dict[frozenset[tuple[str, str]], RunConfig | None] = {}
+    history = []
+    for run in same:
+        params = {key: value for key, value in run.params.items() if key != "seed"}
+        key, seconds = frozenset(params.items()), run.metrics.get("train_seconds")
+        if key not in known:
+            known[key] = RunConfig.from_params(params)
+        if (config := known[key]) and seconds:
+            history.append((config, seconds))
+    return history

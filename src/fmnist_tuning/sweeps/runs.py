@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig
@@ -40,15 +41,23 @@ class PlannedRun:
 
 def runs_of(sweep: Sweep, data_digest: str) -> list[PlannedRun]:
     """The runs of one sweep: every arm, and for each arm every seed."""
-    return [
-        PlannedRun(sweep.id, arm, config, fingerprint(config, data_digest))
-        for arm in sweep.arms
-        for config in (arm.config.model_copy(update={"seed": seed}) for seed in sweep.seeds_of(arm))
-    ]
+    runs = []
+    for arm in sweep.arms:
+        decisive = arm.config.decisive()  # the same for all seeds, but for the seed itself
+        for seed in sweep.seeds_of(arm):
+            config = arm.config.model_copy(update={"seed": seed})
+            mark = _mark(decisive | {"seed": seed}, data_digest)
+            runs.append(PlannedRun(sweep.id, arm, config, mark))
+    return runs
 
 
 def fingerprint(config: RunConfig, data_digest: str) -> str:
     """Hash of everything that decides a run's result: 16 hexadecimal digits."""
-    decisive = [config.decisive(), data_digest, TRAINING_SEMANTICS]
-    text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+    return _mark(config.decisive(), data_digest)
+
+
+def _mark(decisive: Mapping[str, Any], data_digest: str) -> str:
+    text = json.dumps(
+        [decisive, data_digest, TRAINING_SEMANTICS], sort_keys=True, separators=(",", ":")
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]

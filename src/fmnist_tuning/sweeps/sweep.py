@@ -25,9 +25,9 @@ from fmnist_tuning.sweeps.problems import Frozen, Problem, nearest, problems_of,
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.text import control_character, shorten, shown
 
-MAX_ARMS: Final = 1_000
+MAX_ARMS: Final = 100_000
 MAX_SEEDS: Final = 1_000
-MAX_RUNS: Final = 10_000
+MAX_RUNS: Final = 100_000
 _DEVICES: Final = r"(?i:(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)))"
 """Names that Windows reserves for devices, with any suffix."""
 

@@ -229,14 +229,14 @@ def legible_on(colour: Any) -> str:
 
 def note_on_seeds(frames: SweepFrames, marks: str) -> str:
     """How many seeds the drawing shows, and what is missing from it."""
-    counts = sorted({len(frames.arm(arm.label)) for arm in frames.arms})
+    counts = sorted({len(frames.seeds_of(arm)) for arm in frames.arms})
     if counts[-1] == 1:
         text = "One seed: how far a repeat would differ is unknown."
     else:
         few = f"{counts[0]} to " if counts[0] < counts[-1] else ""
         text = f"{few}{counts[-1]} seeds. {marks}"
     if frames.missing:
-        total = len(frames.missing) + len(frames.runs)
+        total = len(frames.missing) + len(frames.rows)
         text += f"\nNot finished and not shown: {len(frames.missing)} of {total} runs."
     return text
 

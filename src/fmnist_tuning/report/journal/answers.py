@@ -174,13 +174,13 @@ def _uncertainties(it: "Section", arms: Sequence[Arm]) -> list[float]:
         return [math.nan] * len(arms)
     spread = it.pool.spread(ACCURACY, arms[0].config)
     seeds = {
-        frames.sweep.id: {arm.label: len(frames.arm(arm.label)) for arm in frames.arms}
+        frames.sweep.id: {arm.label: len(frames.seeds_of(arm)) for arm in frames.arms}
         for frames in known
     }
     if not spread.prior:
         return [math.nan] * len(arms)
     predicted = leverages([frames.sweep for frames in known], arms, seeds)
-    measured = [1 / max(len(it.frames.arm(arm.label)), 1) for arm in arms]
+    measured = [1 / max(len(it.frames.seeds_of(arm)), 1) for arm in arms]
     return [
         t_quantile(spread.freedom) * math.sqrt(spread.paired * (one + other))
         for one, other in zip(predicted, measured, strict=True)

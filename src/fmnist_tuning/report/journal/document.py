@@ -183,7 +183,7 @@ def _claims(sections: Sequence[Section]) -> str:
 
 
 def _total(results: StudyResults) -> str:
-    places = sum(len(frames.runs) for frames in results.sweeps.values())
+    places = sum(len(frames.rows) for frames in results.sweeps.values())
     text = f"{counted(places, 'run')} of {counted(len(results.sweeps), 'sweep')}"
     if places == len(results.runs):
         return text

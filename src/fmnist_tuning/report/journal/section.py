@@ -7,7 +7,7 @@ from typing import Final
 
 from fmnist_tuning.analysis.best import Standing, ranked, standings
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
-from fmnist_tuning.analysis.pool import Pool
+from fmnist_tuning.analysis.pool import Pool, pool_of
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import (
@@ -62,7 +62,7 @@ class Section:
     @cached_property
     def pool(self) -> Pool:
         """All runs of the study, for their spread."""
-        return Pool(self.others.values())
+        return pool_of(self.others.values())
 
     @cached_property
     def judged(self) -> list[tuple[Claim, Verdict | None]]:
@@ -74,7 +74,7 @@ class Section:
         """Where a section's numbers come from."""
         missing = len(self.frames.missing)
         lacking = f", {missing} missing" if missing else ""
-        return f"sweep `{self.id}`: {counted(len(self.frames.runs), 'run')}{lacking}"
+        return f"sweep `{self.id}`: {counted(len(self.frames.rows), 'run')}{lacking}"
 
     def setup(self) -> str:
         """What was varied, what was fixed, and how many runs there are."""
@@ -97,7 +97,7 @@ class Section:
             many = f"{arms} arms, {seeds} to {most} seeds each"
         else:
             many = f"{arms} arms × {seeds} seeds" if seeds > 1 else f"{arms} arms, one seed"
-        done = f"{len(self.frames.runs)} finished" if self.frames.missing else "all finished"
+        done = f"{len(self.frames.rows)} finished" if self.frames.missing else "all finished"
         lines.append(f"- **Runs:** {sweep.runs} ({many}; {done})")
         return "\n".join(lines)
 
@@ -114,7 +114,7 @@ class Section:
             if place.best:
                 cells = [f"**{cell}**" for cell in cells]
             mark = "best" if place.best else "≈" if place.tied else ""
-            rows.append([*cells, str(len(self.frames.arm(arm.label))), mark])
+            rows.append([*cells, str(len(self.frames.seeds_of(arm))), mark])
         headings = [heading.replace("_", " ") for heading in columns]
         text = table([*headings, "n", "Best?"], rows)
         note = "± is the standard deviation over n seeds; " if self.frames.seeds > 1 else ""
@@ -199,16 +199,20 @@ class Section:
             return self.value_of(arm, what)
         if what in RunConfig.model_fields:
             return setting_value(arm.config.model_dump(mode="json")[what])
-        gap = summary(self.frames, arm, GAP)
         return {
-            "name": markdown(arm.name or arm.label),
-            "description": settings_of(arm),
-            "overfits": f"{_judged(gap)} {METRICS[GAP].format_difference(gap.mean)}",
-            "val_epochs_to_80": self._epochs_to_80(arm),
-        }[what]
+            "name": lambda arm: markdown(arm.name or arm.label),
+            "description": settings_of,
+            "overfits": self._overfits,
+            "val_epochs_to_80": self._epochs_to_80,
+        }[what](arm)
+
+    def _overfits(self, arm: Arm) -> str:
+        gap = summary(self.frames, arm, GAP)
+        return f"{_judged(gap)} {METRICS[GAP].format_difference(gap.mean)}"
 
     def _epochs_to_80(self, arm: Arm) -> str:
-        ends = self.frames.arm(arm.label)["val_epochs_to_80"].dropna()
+        runs = self.frames.epochs_to_80
+        ends = runs[runs["arm"] == arm.label]["epoch"].dropna()
         whole = "never" if ends.empty else f"{ends.mean():.3g}"
         inside = summary(self.frames, arm, "epochs_to_80")
         part = f" (train: {METRICS['epochs_to_80'].number(inside.mean)})" if inside.seeds else ""

@@ -38,7 +38,7 @@ class Winner:
     def choice(self) -> str:
         """Which one it is, how it was chosen, and what may be just as good."""
         rivals = self._rivals()
-        seeds = counted(len(self.section.frames.arm(self.arm.label)), "seed")
+        seeds = counted(len(self.section.frames.seeds_of(self.arm)), "seed")
         text = (
             f"{capital(described(self.arm))}, in `{self.section.id}`, with a "
             f"{METRICS[LATE_ACCURACY].label}, of {self.value(LATE_ACCURACY)} ({seeds}). {_RULE}"
@@ -132,4 +132,4 @@ def _comparable(arm: Arm, other: Arm) -> bool:
 
 
 def _seeds(section: "Section", arm: Arm) -> int:
-    return len(section.frames.arm(arm.label))
+    return len(section.frames.seeds_of(arm))
