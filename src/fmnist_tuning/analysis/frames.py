@@ -25,6 +25,14 @@ class FinishedRow(NamedTuple):
     device: str
     metrics: Mapping[str, float]
 
+    def value(self, metric: str) -> float:
+        """A metric, measured or derived; NaN if it was not measured."""
+        if metric == GAP:
+            return self.value("final_train_accuracy") - self.value("final_val_accuracy")
+        if metric == "training_macs":
+            return float(training_macs(self.arm.config))
+        return float(self.metrics.get(metric, math.nan))
+
 
 @dataclass(frozen=True, eq=False)
 class SweepFrames:
@@ -129,20 +137,11 @@ class SweepFrames:
         if metric not in self._values:
             values: dict[str, dict[int, float]] = {}
             for row in sorted(self.rows, key=lambda row: row.seed):
-                value = value_of(row, metric)
+                value = row.value(metric)
                 if math.isfinite(value):
                     values.setdefault(row.arm.label, {})[row.seed] = value
             self._values[metric] = values
         return self._values[metric]
-
-
-def value_of(row: FinishedRow, metric: str) -> float:
-    """A metric of a finished run, measured or derived; NaN if it was not measured."""
-    if metric == GAP:
-        return value_of(row, "final_train_accuracy") - value_of(row, "final_val_accuracy")
-    if metric == "training_macs":
-        return float(training_macs(row.arm.config))
-    return float(row.metrics.get(metric, math.nan))
 
 
 @dataclass(frozen=True, slots=True)

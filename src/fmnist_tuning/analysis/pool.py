@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fmnist_tuning.analysis.frames import FinishedRow, SweepFrames, value_of
 from fmnist_tuning.analysis.spread import UNKNOWN, Spread, numbered, pooled
 from fmnist_tuning.sweeps.settings import RunConfig
+
+if TYPE_CHECKING:
+    from fmnist_tuning.analysis.frames import FinishedRow, SweepFrames
 
 _ALIKE: Final = (
     *("train_size", "val_size", "validation", "holdout_size"),
@@ -21,7 +23,7 @@ _ALIKE: Final = (
 class Pool:
     """The runs of a study by arm, for the spread of their metrics."""
 
-    def __init__(self, sweeps: Iterable[SweepFrames]) -> None:
+    def __init__(self, sweeps: "Iterable[SweepFrames]") -> None:
         self._arms: dict[tuple[RunConfig, str], dict[int, FinishedRow]] = {}
         self._devices: dict[RunConfig, set[str]] = {}
         self._spreads: dict[object, Spread] = {}  # those that were asked for
@@ -50,13 +52,13 @@ class Pool:
         return self._spreads[asked]
 
 
-def pool_of(sweeps: Iterable[SweepFrames]) -> Pool:
+def pool_of(sweeps: "Iterable[SweepFrames]") -> Pool:
     """The pool of some sweeps; that of the same frames is made once, as every sweep asks for it."""
     return _pool_of(tuple(sweeps))
 
 
 @lru_cache(maxsize=2)
-def _pool_of(sweeps: tuple[SweepFrames, ...]) -> Pool:
+def _pool_of(sweeps: "tuple[SweepFrames, ...]") -> Pool:
     return Pool(sweeps)
 
 
@@ -65,8 +67,8 @@ def _spread(rows: Sequence[tuple[int, int, float]]) -> Spread:
     return pooled(numbered(arms), numbered(seeds), np.array(values))
 
 
-def _finite(runs: Mapping[int, FinishedRow], metric: str) -> Iterable[tuple[int, float]]:
-    found = ((seed, value_of(row, metric)) for seed, row in runs.items())
+def _finite(runs: "Mapping[int, FinishedRow]", metric: str) -> Iterable[tuple[int, float]]:
+    found = ((seed, row.value(metric)) for seed, row in runs.items())
     return ((seed, value) for seed, value in found if math.isfinite(value))
 
 
