@@ -1,13 +1,14 @@
 """How do the commands that read a study grow with it?
 
 Makes a store of made-up runs in the current, empty folder (past MLflow, so that it takes seconds),
-and measures the commands on it, in wall time and in the peak memory of the process:
+and measures the commands on it, in wall time, processor time and peak memory:
 
     python benchmarks/big_store.py 1000
     python benchmarks/big_store.py 10000 --store postgresql --repeat 3
 """
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -70,21 +71,33 @@ def _write(path: Path, content: object) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def measure(command: str, uri: str) -> tuple[float, float]:
-    """Wall seconds of a command, and the largest memory of its process in MiB."""
+_MEASURED = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+with open("output.log", "wb") as log:
+    code = subprocess.run(sys.argv[1:], stdout=log, stderr=log).returncode
+took = time.perf_counter() - started
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+"""
+"""A small process that starts a command: Linux counts the memory of the process that starts one as
+the command's own.
+"""
+
+
+def measure(command: str, uri: str) -> tuple[float, float, float]:
+    """Wall and processor seconds of a command, and the largest memory of its process in MiB."""
     program = Path(sys.executable).with_name("fmnist")
-    environment = {"MLFLOW_TRACKING_URI": uri, **os.environ}
-    with Path("output.log").open("wb") as log:
-        started = time.perf_counter()
-        running = subprocess.Popen(
-            [str(program), *shlex.split(command)], stdout=log, stderr=log, env=environment
-        )
-        _, status, used = os.wait4(running.pid, 0)
-        took = time.perf_counter() - started
-    running.returncode = os.waitstatus_to_exitcode(status)
-    if running.returncode:
+    answer = subprocess.run(
+        [sys.executable, "-IS", "-c", _MEASURED, str(program), *shlex.split(command)],
+        check=True,
+        capture_output=True,
+        env={"MLFLOW_TRACKING_URI": uri, **os.environ},
+    )
+    code, took, busy, memory = json.loads(answer.stdout)
+    if code:
         sys.exit(f"fmnist {command}\n{Path('output.log').read_text(encoding='utf-8')[-2_000:]}")
-    return took, used.ru_maxrss / 1024
+    return took, busy, memory
 
 
 def options() -> argparse.Namespace:
@@ -121,12 +134,11 @@ def main() -> None:
             print(f"{asked.runs:>6} runs  made in {time.perf_counter() - started:.0f} s")
         for command in asked.only or (COMMANDS if asked.all else STANDARD):
             measured = [measure(command, uri) for _ in range(asked.repeat)]
-            seconds = sorted(took for took, _ in measured)
-            memory = max(used for _, used in measured)
+            seconds, busy, memory = zip(*measured, strict=True)
             print(
                 f"{asked.runs:>6} runs  {asked.store}  fmnist {command:<24.24}"
-                f"{seconds[0]:7.1f} / {median(seconds):.1f} / {seconds[-1]:.1f} s"
-                f"{memory:8,.0f} MiB",
+                f"{min(seconds):7.1f} s (median {median(seconds):.1f})"
+                f"{min(busy):7.1f} s of processor{max(memory):8,.0f} MiB",
                 flush=True,
             )
 

@@ -39,6 +39,11 @@ class Sqlite:
         for fast in ("journal_mode = off", "synchronous = off", "cache_size = -1000000"):
             self._database.execute(f"pragma {fast}")
         self._database.execute("begin")
+        # Made again at the end: that is faster than to keep them for every row.
+        indices = "select name, sql from sqlite_master where type = 'index' and sql is not null"
+        self._indices = self._database.execute(indices).fetchall()
+        for name, _ in self._indices:
+            self._database.execute(f"drop index {name}")
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Write rows."""
@@ -48,6 +53,8 @@ class Sqlite:
 
     def finish(self) -> None:
         """Write everything to the disk."""
+        for _, made_by in self._indices:
+            self._database.execute(made_by)
         self._database.execute("commit")
         self._database.close()
 

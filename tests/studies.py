@@ -9,7 +9,8 @@ import pandas as pd
 from conftest import CONFIGS
 
 from fmnist_tuning import DEFAULT_STUDY
-from fmnist_tuning.analysis.frames import FinishedRow, SweepFrames
+from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.analysis.rows import FinishedRow
 from fmnist_tuning.metrics import CURVES, EpochMetrics, RunOutcome
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.reading import load_sweeps

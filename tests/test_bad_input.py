@@ -280,7 +280,7 @@ def test_what_a_bomb_is_told(measured):
         "sweep"
     )
     assert lines["10**9 arms"] == (
-        "10**9 arms:3: grid: found 1,000,000,000 arms, allowed: at most 1,000"
+        "10**9 arms:3: grid: found 1,000,000,000 arms, allowed: at most 100,000"
     )
     assert lines["digits"] == ("digits:3: found a number of 248,000 characters, allowed: 100")
     assert lines["a long title"] == (

@@ -11,7 +11,7 @@ from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.report.wording import listed, outcome
 from fmnist_tuning.sweeps.plan import Plan
 from fmnist_tuning.sweeps.sweep import Sweep
-from fmnist_tuning.terminal import duration, escape, facts
+from fmnist_tuning.terminal import MOST_LINES, duration, escape, facts
 from fmnist_tuning.text import counted
 
 
@@ -70,7 +70,7 @@ def print_forecasts(out: Console, forecasts: Sequence[Forecast], claims: int) ->
         f"How many seeds see a difference as large as its margin in four of five studies, if "
         f"repeats differ as {where}:"
     )
-    for forecast in forecasts:
+    for forecast in forecasts[:MOST_LINES]:
         metric = METRICS[forecast.claim.metric]
         margin = metric.format_difference(forecast.claim.margin).lstrip("+")
         if forecast.sees is None:
@@ -84,6 +84,8 @@ def print_forecasts(out: Console, forecasts: Sequence[Forecast], claims: int) ->
             sees = f"{needed} ({sees})"
         line = f"{forecast.sweep}: {forecast.claim.that}: {sees}"
         out.print(Padding(escape(line), (0, 0, 0, 2)))
+    if len(forecasts) > MOST_LINES:
+        out.print(f"  and {counted(len(forecasts) - MOST_LINES, 'further claim')} like these")
     if further:
         out.print(f"  {counted(further, 'further claim')}: exact, or no estimate is possible")
 

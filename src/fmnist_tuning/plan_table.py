@@ -2,22 +2,21 @@
 
 import math
 from collections import Counter
-from typing import Final
 
 from rich.console import Console
 
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.plan import Plan, PlanRow
 from fmnist_tuning.sweeps.sweep import Sweep
-from fmnist_tuning.terminal import duration, escape, percent, print_table
+from fmnist_tuning.terminal import MOST_LINES, duration, escape, percent, print_table
 from fmnist_tuning.text import counted
-
-MOST_LINES: Final = 200
-"""A plan of more runs is printed by sweep, and at most so many sweeps."""
 
 
 def print_plan(out: Console, plan: Plan, workers: int) -> None:
-    """Print every run of a plan in order, or every sweep of a large one, and the totals."""
+    """Print every run of a plan in order, or every sweep of a large one, and the totals.
+
+    A plan is large if it has more than `MOST_LINES` runs.
+    """
     many = len(plan.rows) + plan.pending_runs > MOST_LINES
     if many:
         _print_sweeps(out, plan)
@@ -93,7 +92,7 @@ def _totals(plan: Plan, workers: int) -> str:
     trainings = len(plan.trainings) + plan.pending_runs
     counts: Counter[str] = Counter(row.action for row in plan.rows)
     kinds = (("reuse", "reused from the study"), ("share", "shared"))
-    parts = [f"{counts[action]} {kind}" for action, kind in kinds if counts[action]]
+    parts = [f"{counts[action]:,} {kind}" for action, kind in kinds if counts[action]]
     text = f"{counted(runs, 'run')} make{'s' * (runs == 1)} {counted(trainings, 'training')}"
     text += f" ({', '.join(parts)})" if parts else ""
     if seconds := plan.seconds(workers):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fmnist_tuning.report.study import StudyResults
     from fmnist_tuning.store.study import Study
 
+MOST_LINES: Final = 200
+"""What a plan prints of each kind, at most: more is for programs to read."""
+
 _WIDTH_OFF_TERMINAL = 120
 _MINUTE = 60
 _HOUR = 3600

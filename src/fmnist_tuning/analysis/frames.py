@@ -1,37 +1,19 @@
 """A sweep's runs as tidy frames, and metrics over seeds."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import NamedTuple
 
 import pandas as pd
 
 from fmnist_tuning.analysis.contrasts import interval
-from fmnist_tuning.metrics import CONVERGED, CURVES, GAP
+from fmnist_tuning.analysis.rows import FinishedRow, value_of
+from fmnist_tuning.metrics import CONVERGED, CURVES
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.cost import training_macs
 from fmnist_tuning.sweeps.sweep import Sweep
-
-
-class FinishedRow(NamedTuple):
-    """A finished run of a sweep."""
-
-    arm: Arm
-    seed: int
-    run_id: str  # MLflow's
-    device: str
-    metrics: Mapping[str, float]
-
-    def value(self, metric: str) -> float:
-        """A metric, measured or derived; NaN if it was not measured."""
-        if metric == GAP:
-            return self.value("final_train_accuracy") - self.value("final_val_accuracy")
-        if metric == "training_macs":
-            return float(training_macs(self.arm.config))
-        return float(self.metrics.get(metric, math.nan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +119,7 @@ class SweepFrames:
         if metric not in self._values:
             values: dict[str, dict[int, float]] = {}
             for row in sorted(self.rows, key=lambda row: row.seed):
-                value = row.value(metric)
+                value = value_of(row, metric)
                 if math.isfinite(value):
                     values.setdefault(row.arm.label, {})[row.seed] = value
             self._values[metric] = values

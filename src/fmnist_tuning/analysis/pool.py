@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fmnist_tuning.analysis.rows import FinishedRow, value_of
 from fmnist_tuning.analysis.spread import UNKNOWN, Spread, numbered, pooled
 from fmnist_tuning.sweeps.settings import RunConfig
 
 if TYPE_CHECKING:
-    from fmnist_tuning.analysis.frames import FinishedRow, SweepFrames
+    from fmnist_tuning.analysis.frames import SweepFrames
 
 _ALIKE: Final = (
     *("train_size", "val_size", "validation", "holdout_size"),
@@ -67,8 +68,8 @@ def _spread(rows: Sequence[tuple[int, int, float]]) -> Spread:
     return pooled(numbered(arms), numbered(seeds), np.array(values))
 
 
-def _finite(runs: "Mapping[int, FinishedRow]", metric: str) -> Iterable[tuple[int, float]]:
-    found = ((seed, row.value(metric)) for seed, row in runs.items())
+def _finite(runs: Mapping[int, FinishedRow], metric: str) -> Iterable[tuple[int, float]]:
+    found = ((seed, value_of(row, metric)) for seed, row in runs.items())
     return ((seed, value) for seed, value in found if math.isfinite(value))
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.contrasts import Contrast
-from fmnist_tuning.analysis.frames import FinishedRow, Summary, SweepFrames, summary
+from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
+from fmnist_tuning.analysis.rows import FinishedRow
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CONVERGED, METRICS

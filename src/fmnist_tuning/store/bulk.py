@@ -11,6 +11,7 @@ from mlflow.entities import ViewType
 from fmnist_tuning.store.uris import translated
 
 _PAGE: Final = 1_000  # some servers return no more in one answer
+_LARGEST_PAGE: Final = 5_000  # takes some 400 MB while it is read
 _HISTORY_RUNS: Final = 500  # databases limit how many ids a query may name
 _HISTORY_VALUES: Final = 10_000_000
 _READERS: Final = 8
@@ -39,8 +40,10 @@ def search(
     with watch("runs") as count:
         while True:
             with translated(uri):
+                # A database sorts all runs again for each page, so a large study has larger ones.
+                size = max(_PAGE, min(read // 4, _LARGEST_PAGE))
                 page = client.search_runs(
-                    [experiment], query, ViewType.ACTIVE_ONLY, _PAGE, page_token=token
+                    [experiment], query, ViewType.ACTIVE_ONLY, size, page_token=token
                 )
             yield from page
             read += len(page)

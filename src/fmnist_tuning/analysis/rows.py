@@ -1,0 +1,28 @@
+"""The finished runs of a sweep, one by one."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fmnist_tuning.metrics import GAP
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.cost import training_macs
+
+
+class FinishedRow(NamedTuple):
+    """A finished run of a sweep."""
+
+    arm: Arm
+    seed: int
+    run_id: str  # MLflow's
+    device: str
+    metrics: Mapping[str, float]
+
+
+def value_of(row: FinishedRow, metric: str) -> float:
+    """A metric of a finished run, measured or derived; NaN if it was not measured."""
+    if metric == GAP:
+        return value_of(row, "final_train_accuracy") - value_of(row, "final_val_accuracy")
+    if metric == "training_macs":
+        return float(training_macs(row.arm.config))
+    return float(row.metrics.get(metric, math.nan))
