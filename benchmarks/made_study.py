@@ -142,7 +142,7 @@ def _begin(rows: Rows, name: str, tags: dict[str, str], now: int, experiment: in
             "end_time": now + SECOND,
             "source_version": "",
             "lifecycle_stage": "active",
-            "artifact_uri": f"/nowhere/{run_id}",
+            "artifact_uri": str(Path("mlruns", run_id).absolute()),
             "experiment_id": experiment,
         }
     )
