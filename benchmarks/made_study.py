@@ -7,6 +7,7 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from fmnist_tuning.metrics import METRICS, EpochMetrics, RunOutcome

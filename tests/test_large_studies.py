@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from studies import six_experiments, sweep_of, write_study
 from fmnist_tuning.plan_table import print_plan
 from fmnist_tuning.reading import Reading
 from fmnist_tuning.report.study import as_table, read_study
+from fmnist_tuning.store import columns, records
+from fmnist_tuning.store.bulk import unwatched
 from fmnist_tuning.store.snapshot import Snapshot
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.plan import make_plan
@@ -59,6 +62,7 @@ def test_a_study_of_many_pages_is_read_completely(study, monkeypatch):
     """Runs and curves are the same whatever the pages are; later pages are larger."""
     whole = as_table(read_study(study))
     monkeypatch.setattr("fmnist_tuning.store.bulk._PAGE", 3)
+    monkeypatch.setattr("fmnist_tuning.store.columns._CHUNK", 3)
     monkeypatch.setattr("fmnist_tuning.store.bulk._HISTORY_RUNS", 3)
     assert as_table(read_study(study)).equals(whole)
     assert len(whole) == 38
@@ -67,11 +71,38 @@ def test_a_study_of_many_pages_is_read_completely(study, monkeypatch):
 def test_a_long_read_says_how_far_it_is(study, monkeypatch):
     """In plain lines where no terminal is, and only after some seconds."""
     monkeypatch.setattr("fmnist_tuning.store.bulk._PAGE", 3)
+    monkeypatch.setattr("fmnist_tuning.store.columns._CHUNK", 3)
     out = Console(file=io.StringIO(), width=120)
     runs = replace(study, watch=Reading(out, Clock())).finished_runs()
     lines = out.file.getvalue().splitlines()
     assert lines[0] == "reading runs: 6 so far"
     assert 1 < len(lines) < len(runs) / 3
+
+
+def test_columns_are_what_the_client_reads(study):
+    """Every run, in the same order, with all that records hold, whatever has happened to it."""
+    client, runs = study.client, list(study.search("run", "status = 'FINISHED'"))
+    first, second, third, fourth = (run.info.run_id for run in runs[:4])
+    client.delete_run(first)
+    client.set_terminated(second, "FAILED")
+    client.log_metric(third, "strange", math.nan)
+    client.set_tag(fourth, records.RETRAINS, third)
+    client.set_tag(fourth, "of_a_person", "é \n")
+    expected = [records.tracked_run(run) for run in study.search("run", "status = 'FINISHED'")]
+    tag = (records.KIND, "run")
+    found = columns.finished_runs(client, study.uri, study.experiment_id, tag, unwatched)
+    assert list(map(repr, map(records.tracked_run, found))) == list(map(repr, expected))
+    assert len(expected) == len(runs) - 2
+
+
+def test_without_columns_the_client_reads(study, monkeypatch):
+    """A newer MLflow may have others; a server shows none."""
+    whole = study.finished_runs()
+    monkeypatch.delattr("mlflow.store.tracking.dbmodels.models.SqlLatestMetric")
+    tag = (records.KIND, "run")
+    parts = (study.client, study.uri, study.experiment_id, tag, unwatched)
+    assert columns.finished_runs(*parts) is None
+    assert study.finished_runs() == whole
 
 
 def test_a_short_read_says_nothing(study):

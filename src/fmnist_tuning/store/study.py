@@ -6,7 +6,7 @@ holds its definition. None is nested, so that MLflow's page draws all curves tog
 """
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import LATE, late_mean
-from fmnist_tuning.store import bulk, mounts, records, uris
+from fmnist_tuning.store import bulk, columns, mounts, records, uris
 from fmnist_tuning.store.bulk import Watch, unwatched
 from fmnist_tuning.store.databases import client_of
 from fmnist_tuning.store.moved import follow
@@ -147,11 +147,14 @@ class Study:
 
     def finished_runs(self) -> dict[str, TrackedRun]:
         """The finished trainings by fingerprint; if several share one, the one that ended last."""
-        return self._finished("status = 'FINISHED'")
+        tag = (records.KIND, "run")
+        found = columns.finished_runs(self.client, self.uri, self.experiment_id, tag, self.watch)
+        return _latest(self.search("run", "status = 'FINISHED'") if found is None else found)
 
     def finished_run(self, fingerprint: str) -> TrackedRun | None:
         """The finished training with this fingerprint; if there are several, the last one."""
-        return self._finished(f"status = 'FINISHED' and {_with(fingerprint)}").get(fingerprint)
+        condition = f"status = 'FINISHED' and {_with(fingerprint)}"
+        return _latest(self.search("run", condition)).get(fingerprint)
 
     def unfinished_runs(self, fingerprint: str | None = None) -> list[UnfinishedRun]:
         """All unfinished trainings, or those with this fingerprint, the newest first."""
@@ -243,12 +246,14 @@ class Study:
         # Two commands of an older fmnist could make two runs of one sweep: the newest counts.
         return {run.info.run_name: run for run in reversed([*self.search("sweep")])}
 
-    def _finished(self, condition: str) -> dict[str, TrackedRun]:
-        found = [records.tracked_run(run) for run in self.search("run", condition)]
-        replaced = {run.tags.get(records.RETRAINS) for run in found}
-        # Clocks can be set back, so a run that says which one it replaces comes after that.
-        found.sort(key=lambda run: (run.run_id not in replaced, run.ended))
-        return {run.fingerprint: run for run in found if records.has_result(run.metrics)}
+
+def _latest(runs: Iterable[Any]) -> dict[str, TrackedRun]:
+    """The results among MLflow's runs, by fingerprint; of several, the one that ended last."""
+    found = [records.tracked_run(run) for run in runs]
+    replaced = {run.tags.get(records.RETRAINS) for run in found}
+    # Clocks can be set back, so a run that says which one it replaces comes after that.
+    found.sort(key=lambda run: (run.run_id not in replaced, run.ended))
+    return {run.fingerprint: run for run in found if records.has_result(run.metrics)}
 
 
 def _check_active(experiment: Any, uri: str) -> None:
