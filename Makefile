@@ -1,5 +1,6 @@
 # make run    train experiment 1 (ARGS="--set epochs=1" and the like go to `fmnist run`)
 # make test   run every test     (ARGS="-k data" and the like go to pytest)
+# make test-long  run the tests of clusters and of many commands at once (some minutes)
 # make study  import the study that is shipped, to look at real results without training
 # make bench  fmnist beside a plain PyTorch script, on this machine (half an hour)
 # make check  formatting, lint, types and the fast tests, as before every commit
@@ -14,7 +15,7 @@ ARGS   ?=
 # (tests/conftest.py orders them).
 PYTEST  = $(BIN)/python -m pytest -n auto --maxprocesses 8 --maxschedchunk=2
 
-.PHONY: run test check lint data study bench lock clean
+.PHONY: run test test-long check lint data study bench lock clean
 
 run: $(VENV)/.ready data
 	@echo "==> fmnist run $(CONFIG) $(ARGS)"
@@ -24,9 +25,13 @@ test: $(VENV)/.ready data
 	@echo "==> pytest $(ARGS)"
 	@$(PYTEST) $(ARGS)
 
+test-long: $(VENV)/.ready data
+	@echo "==> pytest -m long $(ARGS)"
+	@$(PYTEST) -m long $(ARGS)
+
 check: lint
 	@echo "==> fast tests"
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not long" $(ARGS)
 
 lint: $(VENV)/.ready
 	@echo "==> formatting, lint, types"

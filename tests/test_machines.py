@@ -277,6 +277,7 @@ def test_orders_of_three_machines_steps(runs):
     assert counts.count(1) > 130
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_eight_commands_at_once(on_postgres, tmp_path, tiny_data, sweep_file):
     """As if on eight machines: every run is trained exactly once, and every command has all."""
@@ -322,6 +323,7 @@ def test_eight_commands_at_once(on_postgres, tmp_path, tiny_data, sweep_file):
         assert [metric.step for metric in history] == [1]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_machines_that_begin_a_broken_run(server, machines, runs, collide, tmp_path):
     """One has its checkpoint and goes on in the same MLflow run, if it is the one that trains."""
@@ -354,6 +356,7 @@ def test_machines_that_begin_a_broken_run(server, machines, runs, collide, tmp_p
     assert len(went_on) == 4
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("noticed", ["while the other trains", "when the other has finished"])
 def test_a_command_that_was_silent_for_too_long(machines, planned, monkeypatch, noticed):
@@ -408,6 +411,7 @@ def test_a_command_that_dies_as_it_begins_a_run(server, machines, runs, monkeypa
     assert statuses(study, run) == ["FINISHED"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_runs_of_a_new_study_that_begin_at_the_same_moment(address, machines, runs, monkeypatch):
     """Each machine trains its own, though MLflow makes their common data set only once."""
@@ -431,6 +435,7 @@ def test_runs_of_a_new_study_that_begin_at_the_same_moment(address, machines, ru
         assert used.dataset.digest == "digest"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_machines_that_begin_a_sweep_at_the_same_moment(

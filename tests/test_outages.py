@@ -112,6 +112,7 @@ class Twice:
         return twice
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["server", "address"])
 def test_answers_that_are_lost(cluster, tiny_data, sweep_file, way):

@@ -112,6 +112,7 @@ def test_a_node_is_lost(tmp_path, fmnist, start_fmnist, sweep_file):
     assert list(study.state_folder.glob("*.pt")) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_nodes_that_join_later(tmp_path, start_fmnist, sweep_file):
     """They train too; one with another torch, or without the package, is refused."""
@@ -142,6 +143,7 @@ def test_nodes_that_join_later(tmp_path, start_fmnist, sweep_file):
     assert err.endswith("interrupted; run the same command again to continue\n")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_cluster_that_cannot_train(tmp_path, fmnist, sweep_file):
     """One message and exit code 2; no run is begun."""
@@ -165,6 +167,7 @@ def test_a_cluster_that_cannot_train(tmp_path, fmnist, sweep_file):
     assert [run.kind for run in study.unfinished_runs()] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ray_on_this_machine_alone(fmnist, sweep_file):
     """Without an address Ray starts here and ends with the command, looks of --decide included."""
