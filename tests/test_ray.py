@@ -97,7 +97,7 @@ def test_a_node_is_lost(tmp_path, fmnist, start_fmnist, sweep_file):
         process = start_fmnist("run", path, *options, *ray)
         said = until(process, "epoch 3/", 2)
         made.remove_node(second, allow_graceful=False)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=240)
     said += err
     assert process.returncode == 0, said
     assert lacking(said, "2 workers … is gone; another worker continues it … continues after") == ""
