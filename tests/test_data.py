@@ -385,7 +385,7 @@ def test_batches_show_every_image_once(tensors):
 def _look(images, connection):
     import numpy as np
 
-    connection.send([int(array.sum(dtype=np.int64)) for array in images.arrays()])
+    connection.send([int(array.sum(dtype=np.int64)) for array in images.arrays])
     images.arrays[0][:] = 7
 
 
@@ -400,7 +400,8 @@ def test_processes_share_the_images(tiny_data):
     ours, theirs = context().Pipe()
     process = context().Process(target=_look, args=(shared, theirs))
     process.start()
-    process.join(30)
+    process.join(60)
+    assert process.exitcode == 0
     assert ours.recv() == sums
     assert (shared.arrays[0] == 7).all()
 
