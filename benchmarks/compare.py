@@ -222,7 +222,8 @@ def main() -> None:
         "train_size": chosen.train_size,
         "val_size": chosen.train_size // 6,
     }
-    data = find(None).folder
+    named = os.environ.get("FMNIST_DATA_DIR")
+    data = find(Path(named) if named else None).folder
     first = CONFIGS / "exp1_dropout.yaml"
     configs = {"exp1": first, "ray": first, "six": CONFIGS}.get(chosen.what)
     rounds, floors = [], []

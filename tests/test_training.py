@@ -252,8 +252,16 @@ def test_momentum_and_weight_decay_reach_the_optimizer():
     assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.1, 0.01, 0.9)
 
 
+@pytest.fixture
+def as_workers_compute(monkeypatch):
+    """CuDNN adds in the same order every time, as `Trainer` has it."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.usefixtures("as_workers_compute")
 def test_the_same_metrics_twice_on_a_gpu(images):
     """Bit for bit, on the same kind of device."""
     device = torch.device("cuda")
@@ -271,6 +279,7 @@ def test_the_same_metrics_twice_on_a_gpu(images):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.usefixtures("as_workers_compute")
 @pytest.mark.parametrize("name", [*CAPTURABLE, "SGD"])
 def test_a_replayed_step_is_the_step(images, name):
     """Six epochs as CUDA graphs, the partial batch's too, leave the weights that plain steps do."""
@@ -279,7 +288,9 @@ def test_a_replayed_step_is_the_step(images, name):
     weights = []
     for graphed in (True, False):
         model = build_model(0, device, conv_channels=(4, 8), fc_units=(16,))
-        optimizer = build_optimizer(model, name, learning_rate=0.01, weight_decay=0, momentum=0)
+        optimizer = build_optimizer(
+            model, optimizer=name, learning_rate=0.01, weight_decay=0, momentum=0
+        )
         step = TrainingStep(model, split, optimizer)
         advance = GraphedStep(step) if graphed else step
         order = generator(0, Stream.ORDER)
