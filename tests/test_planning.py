@@ -57,7 +57,7 @@ def test_a_fingerprint_holds_everything_that_decides():
         "num_conv_layers": 3, "conv_channels": (32, 65), "kernel_size": 5, "use_pooling": False,
         "use_batch_norm": False, "dropout_rate": 0.4, "fc_units": (127,), "epochs": 11,
         "batch_size": 65, "learning_rate": 0.002, "optimizer": "AdamW", "weight_decay": 0.1,
-        "precision": "bf16",
+        "precision": "bf16", "label_smoothing": 0.1, "gradient_clip": 1.0,
         "validation": "holdout", "train_size": 59_999, "val_size": 9_999, "seed": 1,
     }  # fmt: skip
     changed = [RunConfig(**{key: value}) for key, value in other.items()]

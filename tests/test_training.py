@@ -183,6 +183,44 @@ def test_bf16_trains_to_nearly_the_same_loss(images):
     assert losses[1] == pytest.approx(losses[0], rel=0.3)
 
 
+def test_label_smoothing_is_part_of_the_loss_of_steps_alone(images):
+    """The step minimises what the definition says; validation stays plain cross-entropy."""
+    rows = torch.arange(len(images.train))
+    pictures, labels = images.train.at(rows)
+    model = build_model(0, CPU, conv_channels=(4,), fc_units=(), use_batch_norm=False)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.0)
+    step = TrainingStep(model, images.train, sgd, label_smoothing=0.2)
+    step.begin_epoch(rows)
+    step(len(rows))
+    with torch.no_grad():
+        logs = model(pictures).log_softmax(1)
+    wanted = -(0.8 * logs[rows, labels] + 0.2 * logs.mean(1)).mean().item()
+    assert step.mean_loss() == pytest.approx(wanted, rel=1e-5)
+    plain, smoothed = (
+        finish(train(model, images, sgd, epochs=1, batch_size=32,
+                     order=generator(0, Stream.ORDER), label_smoothing=share))[0][0]
+        for share in (0.0, 0.2)
+    )  # fmt: skip
+    assert smoothed.train_loss != plain.train_loss
+    assert smoothed.val_loss == plain.val_loss
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_long_gradient_is_shortened(images, share):
+    """In the same direction, to the length that is asked for; a short one stays as it is."""
+    moves = []
+    for clip in (None, "some"):
+        model = build_model(0, CPU, conv_channels=(4,), fc_units=())
+        before = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+        sgd = torch.optim.SGD(model.parameters(), lr=1.0)
+        length = share * moves[0].norm().item() if clip else None
+        step = TrainingStep(model, images.train, sgd, gradient_clip=length)
+        step.begin_epoch(torch.arange(len(images.train)))
+        step(64)
+        moves.append(torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before)
+    torch.testing.assert_close(moves[1], min(share, 1.0) * moves[0], rtol=1e-4, atol=1e-6)
+
+
 def test_the_final_train_accuracy_is_measured_in_evaluation_mode(images):
     """Dropout would halve the training side of the overfitting gap."""
     model, run = start(images, epochs=3, dropout_rate=0.7, fc_units=(64,))

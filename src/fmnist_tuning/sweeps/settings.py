@@ -94,6 +94,18 @@ class RunConfig(Frozen):
     momentum: Annotated[
         float, For("optimizer"), Field(ge=0, lt=1, description="SGD and RMSprop only")
     ] = 0.0
+    label_smoothing: Annotated[
+        float,
+        For("loop"),
+        Later(0.0),
+        Field(ge=0, lt=1, description="share of the target that goes to all classes alike"),
+    ] = 0.0
+    gradient_clip: Annotated[
+        float | None,
+        For("loop"),
+        Later(None),
+        Field(gt=0, description="the longest gradient of a step, over all weights"),
+    ] = None
     precision: Annotated[
         Precision,
         For("loop"),

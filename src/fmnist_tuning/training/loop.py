@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from fmnist_tuning.data.images import Images, Split
@@ -40,14 +41,19 @@ def train(
     epochs: int,
     batch_size: int,
     order: torch.Generator,
+    label_smoothing: float = 0.0,
+    gradient_clip: float | None = None,
     precision: Precision = "float32",
     progress: Progress | None = None,
 ) -> Generator[EpochMetrics, None, RunOutcome]:
     """Train `model`, which is on the device of the images, in place with cross-entropy.
 
     The generator `order` is on the CPU and gives every epoch a new order of the images. An epoch's
-    last batch has the images that remain. `progress` is updated before each `yield`; if it already
-    has epochs, training continues after them.
+    last batch has the images that remain. `label_smoothing` moves that share of each target from
+    its class to all classes alike (Szegedy et al. 2016); only the loss of training steps has it. A
+    step's gradient over all weights is shortened to a length of `gradient_clip` if it is longer
+    (Pascanu et al. 2013). `progress` is updated before each `yield`; if it already has epochs,
+    training continues after them.
 
     Yields the metrics of each epoch as it ends; the value of `yield from` is the run's outcome.
 
@@ -55,33 +61,54 @@ def train(
         DivergedError: When an epoch's training or validation loss is not a finite number.
     """
     progress = progress or Progress()
-    step = TrainingStep(model, images.train, optimizer, precision)
+    step = TrainingStep(
+        model,
+        images.train,
+        optimizer,
+        precision=precision,
+        label_smoothing=label_smoothing,
+        gradient_clip=gradient_clip,
+    )
     advance = _on_its_device(step)
     for epoch in range(len(progress.history) + 1, epochs + 1):
-        started = time.perf_counter()
-        model.train()
-        step.begin_epoch(torch.randperm(len(images.train), generator=order))
-        for size in _batch_sizes(len(images.train), batch_size):
-            advance(size)
-        train_loss, right = step.mean_loss(), step.right()
-        training_seconds = time.perf_counter() - started
-        val_loss, val_accuracy = evaluate(model, images.validation, precision)
-        if not math.isfinite(train_loss + val_loss):  # its last step may have spoilt the weights
-            raise DivergedError(epoch, optimizer.param_groups[0]["lr"])
-        metrics = EpochMetrics(
-            epoch=epoch,
-            train_loss=train_loss,
-            train_accuracy=right.sum().item() / len(right),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            epoch_seconds=time.perf_counter() - started,
-            images_per_second=len(images.train) / training_seconds,
-        )
+        metrics, right = _epoch(epoch, step, advance, images, order, batch_size=batch_size)
         progress.history.append(metrics)
         progress.hits += [float(batch.sum()) for batch in torch.split(right, batch_size)]
         progress.seconds += metrics.epoch_seconds
         yield metrics
     return _outcome(model, images, precision, progress, batch_size)
+
+
+def _epoch(
+    epoch: int,
+    step: TrainingStep,
+    advance: Callable[[int], None],
+    images: Images,
+    order: torch.Generator,
+    *,
+    batch_size: int,
+) -> tuple[EpochMetrics, Tensor]:
+    """Train for an epoch; its metrics, and which images of its order were right: (N,) bool."""
+    started = time.perf_counter()
+    step.model.train()
+    step.begin_epoch(torch.randperm(len(images.train), generator=order))
+    for size in _batch_sizes(len(images.train), batch_size):
+        advance(size)
+    train_loss, right = step.mean_loss(), step.right()
+    training_seconds = time.perf_counter() - started
+    val_loss, val_accuracy = evaluate(step.model, images.validation, step.precision)
+    if not math.isfinite(train_loss + val_loss):  # its last step may have spoilt the weights
+        raise DivergedError(epoch, step.optimizer.param_groups[0]["lr"])
+    metrics = EpochMetrics(
+        epoch=epoch,
+        train_loss=train_loss,
+        train_accuracy=right.sum().item() / len(right),
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        epoch_seconds=time.perf_counter() - started,
+        images_per_second=len(images.train) / training_seconds,
+    )
+    return metrics, right
 
 
 def _on_its_device(step: TrainingStep) -> Callable[[int], None]:

@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils import clip_grad_norm_
 
 from fmnist_tuning.data.images import Split
 from fmnist_tuning.sweeps.settings import Precision
@@ -36,12 +37,17 @@ class TrainingStep:
         model: FashionCNN,
         split: Split,
         optimizer: torch.optim.Optimizer,
+        *,
         precision: Precision = "float32",
+        label_smoothing: float = 0.0,
+        gradient_clip: float | None = None,
     ) -> None:
         self.model = model
         self.split = split
         self.optimizer = optimizer
         self.precision = precision
+        self.label_smoothing = label_smoothing
+        self.gradient_clip = gradient_clip
         self.device = split.labels.device
         self._order = torch.arange(len(split), device=self.device)  # (N,)
         self._right = torch.zeros(len(split), dtype=torch.bool, device=self.device)  # (N,)
@@ -60,9 +66,11 @@ class TrainingStep:
         images, labels = self.split.at(self._order[places])  # (B, 1, 28, 28), (B,)
         with autocast(self.device, self.precision):
             logits = self.model(images)  # (B, 10)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.gradient_clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         self.optimizer.step()
         self._loss += loss.detach() * size
         self._right[places] = logits.detach().argmax(1) == labels
