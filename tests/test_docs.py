@@ -57,6 +57,7 @@ def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
     assert len(shown) >= 5
     for command in shown:
         small = ["--jobs=1", "--seeds=2", *(f"--set={setting}" for setting in SMALL)]
+        small += ["--max-seeds=3"] if "--decide" in command else []
         done = fmnist_here(*command, *(small if command[0] in {"run", "plan"} else []))
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 

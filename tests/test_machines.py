@@ -47,7 +47,7 @@ OUTCOME = {
 }
 
 
-@pytest.fixture(params=["server", "on_postgres"])
+@pytest.fixture(params=["server", pytest.param("on_postgres", marks=pytest.mark.long)])
 def address(request):
     """A real MLflow server on SQLite, and one on PostgreSQL."""
     return request.getfixturevalue(request.param)

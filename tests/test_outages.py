@@ -43,6 +43,7 @@ def assert_whole(study):
             assert [one.step for one in history] == list(range(1, EPOCHS + 1)), metric
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "outage",

@@ -83,6 +83,7 @@ def until(process, text, count=1):
     raise AssertionError(f"{text!r} never came:\n{''.join(lines)}")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_node_is_lost(tmp_path, fmnist, start_fmnist, sweep_file):
     """A run goes on elsewhere from its last epoch; every metric is that of local processes."""
@@ -167,7 +168,6 @@ def test_a_cluster_that_cannot_train(tmp_path, fmnist, sweep_file):
     assert [run.kind for run in study.unfinished_runs()] == []
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_ray_on_this_machine_alone(fmnist, sweep_file):
     """Without an address Ray starts here and ends with the command, looks of --decide included."""
