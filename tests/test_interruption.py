@@ -470,6 +470,7 @@ def test_a_database_that_is_locked_for_a_while(begun, study, impatient, unbroken
     assert_whole(study, unbroken)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_database_that_is_locked_for_good(begun, study, impatient, unbroken):
     """After a few tries one error that says how to go on; then the same command does."""

@@ -251,6 +251,7 @@ def test_help_says_nothing_else(tmp_path):
     assert "loading" not in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_terminal_that_is_resized(tmp_path, sweep_file, tiny_data):
     """The bars take the new width at once; no line of them is longer than the terminal."""
