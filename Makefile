@@ -1,6 +1,6 @@
 # make run    train experiment 1 (ARGS="--set epochs=1" and the like go to `fmnist run`)
-# make test   run every test     (ARGS="-k data" and the like go to pytest)
-# make test-long  run the tests of clusters and of many commands at once (some minutes)
+# make test   run the tests      (ARGS="-k data" and the like go to pytest)
+# make test-long  run the tests that make test leaves out: clusters, many commands at once (some minutes)
 # make study  import the study that is shipped, to look at real results without training
 # make bench  fmnist beside a plain PyTorch script, on this machine (half an hour)
 # make check  formatting, lint, types and the fast tests, as before every commit

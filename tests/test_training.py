@@ -318,8 +318,9 @@ def test_the_same_metrics_twice_on_a_gpu(images):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.usefixtures("as_workers_compute")
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1, "gradient_clip": 0.1}], ids=str)
 @pytest.mark.parametrize("name", [*CAPTURABLE, "SGD"])
-def test_a_replayed_step_is_the_step(images, name):
+def test_a_replayed_step_is_the_step(images, name, settings):
     """Six epochs as CUDA graphs, the partial batch's too, leave the weights that plain steps do."""
     device = torch.device("cuda")
     split = on_device(images, device).train
@@ -329,7 +330,7 @@ def test_a_replayed_step_is_the_step(images, name):
         optimizer = build_optimizer(
             model, optimizer=name, learning_rate=0.01, weight_decay=0, momentum=0
         )
-        step = TrainingStep(model, split, optimizer)
+        step = TrainingStep(model, split, optimizer, **settings)
         advance = GraphedStep(step) if graphed else step
         order = generator(0, Stream.ORDER)
         model.train()
