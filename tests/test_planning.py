@@ -10,7 +10,7 @@ from fmnist_tuning.sweeps.cost import VALUE_COST, Estimate, forward_cost, parame
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.runs import fingerprint, runs_of
-from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.sweeps.settings import RunConfig, label_of_value
 
 
 def planned(sweeps, digest="digest", finished=()):
@@ -67,6 +67,13 @@ def test_a_fingerprint_holds_everything_that_decides():
     prints.add(fingerprint(base, "another digest"))
     assert len(prints) == len(changed) + 2
     assert set(other) | {"momentum", "holdout_size"} == set(RunConfig.model_fields)
+
+
+def test_values_are_said_as_people_say_them():
+    """What figures show beside a setting's label; a setting of None is one that is off."""
+    values = (True, False, None, 0.0, 0.3, (32, 64), (64,))
+    shown = ["on", "off", "off", "0.0", "0.3", "[32, 64]", "64"]
+    assert [label_of_value(value) for value in values] == shown
 
 
 def test_a_fingerprint_is_the_same_everywhere():

@@ -200,8 +200,8 @@ def label_of(setting: str) -> str:
 
 
 def label_of_value(value: object) -> str:
-    """A setting's value for people: `on`, `0.3`, `[32, 64]`, and `64` for a list of one."""
-    if isinstance(value, bool):
+    """A setting's value for people: `on`, `off`, `0.3`, `[32, 64]`; `64` for a list of one."""
+    if value is None or isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, (list, tuple)) and len(value) == 1:
         return format_value(value[0])
