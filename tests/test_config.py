@@ -173,7 +173,7 @@ OTHER_NAMES = {
     "Batch-Norm": "unknown key; did you mean use_batch_norm?",
     "bs": "unknown key; did you mean batch_size?",
     "filters": "unknown key; did you mean conv_channels?",
-    "scheduler": "there is no such setting: the learning rate is constant; docs/sweep-files.md",
+    "scheduler": "unknown key; did you mean schedule?",
     "activation": "there is no such setting: the activation is ReLU; docs/sweep-files.md",
     "zzz": "there is no such setting; docs/sweep-files.md lists the settings, and CONTRIBUTING.md",
 }

@@ -8,14 +8,24 @@ import pytest
 from fmnist_tuning.data.images import FashionMnist
 from fmnist_tuning.metrics import METRICS, DerivedMetrics, EpochMetrics, RunOutcome
 from fmnist_tuning.report.figures.kinds import KINDS
-from fmnist_tuning.sweeps.settings import For, Later, RunConfig
-from fmnist_tuning.training.building import build_optimizer
+from fmnist_tuning.sweeps.marks import For, Later
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.training.augmentation import Augmenter
+from fmnist_tuning.training.averaging import Average
+from fmnist_tuning.training.building import build_model, build_optimizer
+from fmnist_tuning.training.early_stopping import is_enough
+from fmnist_tuning.training.learning_rate import learning_rates
 from fmnist_tuning.training.loop import train
 from fmnist_tuning.training.model import FashionCNN
 
 COMPONENTS = {
     "network": FashionCNN.__init__,
+    "weights": build_model,
     "optimizer": build_optimizer,
+    "schedule": learning_rates,
+    "averaging": Average.__init__,
+    "augmentation": Augmenter.__init__,
+    "early stopping": is_enough,
     "loop": train,
     "images": FashionMnist.select,
 }

@@ -58,15 +58,29 @@ def test_a_fingerprint_holds_everything_that_decides():
         "use_batch_norm": False, "dropout_rate": 0.4, "fc_units": (127,), "epochs": 11,
         "batch_size": 65, "learning_rate": 0.002, "optimizer": "AdamW", "weight_decay": 0.1,
         "precision": "bf16", "label_smoothing": 0.1, "gradient_clip": 1.0,
+        "schedule": "cosine", "warmup_epochs": 1.0, "weight_averaging": "ema",
+        "initialization": "kaiming", "augmentation": "flip_shift", "early_stopping": 3,
         "validation": "holdout", "train_size": 59_999, "val_size": 9_999, "seed": 1,
     }  # fmt: skip
+    together = [
+        {"optimizer": "SGD", "momentum": 0.9},
+        {"validation": "holdout", "holdout_size": 9_000},
+        {"schedule": "cosine", "final_learning_rate": 0.0001},
+        {"schedule": "step", "step_epochs": 3},
+        {"schedule": "step", "step_factor": 0.2},
+        {"weight_averaging": "ema", "ema_decay": 0.99},
+        {"weight_averaging": "swa", "swa_start": 0.5},
+        {"augmentation": "shift", "shift_pixels": 1},
+        {"augmentation": "rotate", "rotate_degrees": 5.0},
+        {"augmentation": "erase", "erase_pixels": 6},
+        {"early_stopping": 3, "min_delta": 0.01},
+    ]
     changed = [RunConfig(**{key: value}) for key, value in other.items()]
-    changed.append(RunConfig(optimizer="SGD", momentum=0.9))
-    changed.append(RunConfig(validation="holdout", holdout_size=9_000))
+    changed += [RunConfig(**settings) for settings in together]
     prints = {fingerprint(config, "digest") for config in [base, *changed]}
     prints.add(fingerprint(base, "another digest"))
     assert len(prints) == len(changed) + 2
-    assert set(other) | {"momentum", "holdout_size"} == set(RunConfig.model_fields)
+    assert {*other, *itertools.chain(*together)} == set(RunConfig.model_fields)
 
 
 def test_values_are_said_as_people_say_them():

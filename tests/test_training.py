@@ -15,6 +15,7 @@ from fmnist_tuning.training.building import (
     generator,
 )
 from fmnist_tuning.training.loop import epochs_to_accuracy, evaluate, train
+from fmnist_tuning.training.state import State
 from fmnist_tuning.training.step import GraphedStep, TrainingStep
 
 CPU = torch.device("cpu")
@@ -33,8 +34,13 @@ def start(images, *, seed=0, epochs=2, batch_size=32, optimizer="Adam", rate=0.0
     chosen = build_optimizer(
         model, optimizer=optimizer, learning_rate=rate, weight_decay=0, momentum=0
     )
-    order = generator(seed, Stream.ORDER)
-    return model, train(model, images, chosen, epochs=epochs, batch_size=batch_size, order=order)
+    run = a_run(model, chosen, seed)
+    return model, train(run, images, epochs=epochs, batch_size=batch_size)
+
+
+def a_run(model, optimizer, seed=0, average=None) -> State:
+    order, changes = (generator(seed, stream) for stream in (Stream.ORDER, Stream.AUGMENTATION))
+    return State(model, optimizer, order=order, changes=changes, average=average)
 
 
 def finish(run) -> tuple[list[EpochMetrics], RunOutcome]:
@@ -175,9 +181,7 @@ def test_bf16_trains_to_nearly_the_same_loss(images):
         optimizer = build_optimizer(
             model, optimizer="Adam", learning_rate=0.01, weight_decay=0, momentum=0
         )
-        order = generator(0, Stream.ORDER)
-        run = train(model, images, optimizer, epochs=3, batch_size=32, order=order,
-                    precision=precision)  # fmt: skip
+        run = train(a_run(model, optimizer), images, epochs=3, batch_size=32, precision=precision)
         losses.append(finish(run)[0][-1].val_loss)
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.3)
@@ -197,10 +201,9 @@ def test_label_smoothing_is_part_of_the_loss_of_steps_alone(images):
     wanted = -(0.8 * logs[rows, labels] + 0.2 * logs.mean(1)).mean().item()
     assert step.mean_loss() == pytest.approx(wanted, rel=1e-5)
     plain, smoothed = (
-        finish(train(model, images, sgd, epochs=1, batch_size=32,
-                     order=generator(0, Stream.ORDER), label_smoothing=share))[0][0]
+        next(train(a_run(model, sgd), images, epochs=1, batch_size=32, label_smoothing=share))
         for share in (0.0, 0.2)
-    )  # fmt: skip
+    )
     assert smoothed.train_loss != plain.train_loss
     assert smoothed.val_loss == plain.val_loss
 
@@ -272,7 +275,7 @@ def test_every_optimizer_trains(images, name):
     """By torch's own names, each of which the configuration admits."""
     from typing import get_args
 
-    from fmnist_tuning.sweeps.settings import Optimizer
+    from fmnist_tuning.sweeps.choices import Optimizer
 
     assert name in get_args(Optimizer)
     model, run = start(images, epochs=1, optimizer=name, rate=0.01)
@@ -310,7 +313,7 @@ def test_the_same_metrics_twice_on_a_gpu(images):
         adam = build_optimizer(
             model, optimizer="Adam", learning_rate=0.01, weight_decay=0, momentum=0
         )
-        run = train(model, on_gpu, adam, epochs=6, batch_size=32, order=generator(0, Stream.ORDER))
+        run = train(a_run(model, adam), on_gpu, epochs=6, batch_size=32)
         results.append([decisive(metrics) for metrics in finish(run)[0]])
     assert results[0] == results[1]
 

@@ -11,7 +11,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any, Final, Literal
 
-Unit = Literal["percent", "points", "loss", "count", "macs", "seconds", "epochs"]
+Unit = Literal["percent", "points", "loss", "count", "macs", "seconds", "epochs", "rate"]
 
 LATE_EPOCHS: Final = 3
 """Epochs that the means over the last ones are of: see docs/statistics.md for the choice."""
@@ -25,6 +25,7 @@ _DIGITS: Final[dict[Unit, str]] = {
     "macs": ",.1f",
     "seconds": ".1f",
     "epochs": ".2f",
+    "rate": ".3g",
 }
 _SCALES: Final[dict[Unit, float]] = {"percent": 100.0, "points": 100.0, "macs": 1e-9}
 _SUFFIXES: Final[dict[Unit, str]] = {
@@ -135,10 +136,13 @@ class EpochMetrics:
     val_accuracy: float = _row("validation accuracy", "percent", "higher")
     epoch_seconds: float = _row("time of an epoch", "seconds", "lower")  # training and validation
     images_per_second: float = _row("training images a second", "count", "higher")  # training only
+    # The last step's; None for runs of before there were schedules.
+    epoch_learning_rate: float | None = _row("learning rate", "rate", default=None)
 
     def metrics(self) -> dict[str, float]:
         """The measured values by metric name, without the epoch."""
-        return {name: value for name, value in asdict(self).items() if name != "epoch"}
+        values = asdict(self)
+        return {name: v for name, v in values.items() if name != "epoch" and v is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,9 @@ class RunOutcome:
     # On the test set, once, at the end; only with `validation: holdout`.
     test_loss: float | None = _row("test loss", "loss", "lower", place=10, default=None)
     test_accuracy: float | None = _row("test accuracy", "percent", "higher", place=9, default=None)
+    # How many epochs there were: all, unless the run stopped early. None for earlier runs, which
+    # had all.
+    trained_epochs: int | None = _row("trained epochs", "count", place=16, default=None)
 
     def metrics(self) -> dict[str, float]:
         """The measured values by metric name, without those that were not measured."""

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmnist_tuning.errors import DataError, MissingDataError
-from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.datasets import TEST_IMAGES, TRAIN_IMAGES
 
 DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 DEFAULT_FOLDER: Final = Path("data")

@@ -31,8 +31,11 @@ class Split:
 
     def at(self, chosen: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Normalised images (B, 1, 28, 28) float32 and labels (B,) at these positions."""
-        pixels = self.images[chosen].float()
-        return pixels.div_(255).sub_(self.mean).div_(self.deviation), self.labels[chosen]
+        return self.normalised(self.images[chosen].float()), self.labels[chosen]
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Grey levels (B, 1, 28, 28) float32, which are overwritten, as the network takes them."""
+        return pixels.div_(255).sub_(self.mean).div_(self.deviation)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, in batches of `size`; the last one may be smaller."""

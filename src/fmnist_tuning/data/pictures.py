@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmnist_tuning.errors import PictureError
-from fmnist_tuning.sweeps.settings import IMAGE_SIZE as SIZE
+from fmnist_tuning.sweeps.datasets import IMAGE_SIZE as SIZE
 
 _MAX_BYTES: Final = 50_000_000
 _MAX_PIXELS: Final = 50_000_000

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fmnist_tuning.data.files import CHECKSUMS, CLASS_NAMES, PUBLISHED, TORCHVISION_LAYOUT, verify
 from fmnist_tuning.errors import DataError
 from fmnist_tuning.files import read_whole, write_whole
-from fmnist_tuning.sweeps.settings import IMAGE_SIZE
+from fmnist_tuning.sweeps.datasets import IMAGE_SIZE
 
 _COLUMNS = IMAGE_SIZE**2 + 1
 

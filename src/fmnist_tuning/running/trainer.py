@@ -5,10 +5,12 @@ too and does not need torch, so functions import torch.
 """
 
 import ctypes
+import math
 import platform
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,13 +20,14 @@ from numpy.typing import NDArray
 from fmnist_tuning.errors import CheckpointError, FmnistError
 from fmnist_tuning.files import write_whole
 from fmnist_tuning.running import events
+from fmnist_tuning.sweeps.choices import Precision
 from fmnist_tuning.sweeps.runs import PlannedRun
-from fmnist_tuning.sweeps.settings import Precision, RunConfig
+from fmnist_tuning.sweeps.settings import RunConfig
 
 if TYPE_CHECKING:
-    import torch
-
-    from fmnist_tuning.training.model import FashionCNN
+    from fmnist_tuning.data.images import Images
+    from fmnist_tuning.metrics import EpochMetrics, RunOutcome
+    from fmnist_tuning.training.state import State
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -123,45 +126,34 @@ class Trainer:
     def _training(
         self, run: PlannedRun, saved: bytes | None, turn: int | None
     ) -> Generator[News, None, News]:
-        from fmnist_tuning.training import building, checkpoint, classifier, loop  # noqa: PLC0415
+        from fmnist_tuning.training import building, checkpoint, classifier  # noqa: PLC0415
 
         config = run.config
         self._set_precision(config.precision)
         images = building.select_images(self._data, config.seed, **config.arguments("images"))
-        built = self._built(config)
-        progress = loop.Progress()
+        state = building.build(config, self._device)
         if saved is not None:
             try:
-                progress = checkpoint.unpack(saved, *built)
-                yield News(events.Resumed(run, tuple(progress.history)))
+                checkpoint.unpack(saved, state)
+                yield News(events.Resumed(run, tuple(state.progress.history)))
             except CheckpointError as error:
                 yield News(events.Restarted(run, str(error)))
-                built = self._built(config)
+                state = building.build(config, self._device)
                 turn = None  # in turns, a disk that spoils every checkpoint would go on for ever
-        model, optimizer, order = built
-        settings = config.arguments("loop")
-        trained = loop.train(model, images, optimizer, order=order, progress=progress, **settings)
-        last = len(progress.history) + (turn or config.epochs)
+        trained = _trained(config, state, images)
+        last = len(state.progress.history) + (turn or config.epochs)
         while True:
             try:
                 metrics = next(trained)
             except StopIteration as end:
-                network = classifier.Classifier(model, images.train.mean, images.train.deviation)
+                train = images.train
+                network = classifier.Classifier(state.network, train.mean, train.deviation)
                 content = classifier.pack_weights(network)
                 return News(events.Finished(run, end.value.metrics()), content)
             # The checkpoint comes first, so that no epoch in MLflow is ever trained again.
-            yield News(events.EpochEnded(run, metrics), checkpoint.pack(*built, progress))
+            yield News(events.EpochEnded(run, metrics), checkpoint.pack(state))
             if last == metrics.epoch < config.epochs:
                 return News(events.Paused(run))
-
-    def _built(
-        self, config: RunConfig
-    ) -> "tuple[FashionCNN, torch.optim.Optimizer, torch.Generator]":
-        from fmnist_tuning.training import building  # noqa: PLC0415
-
-        model = building.build_model(config.seed, self._device, **config.arguments("network"))
-        optimizer = building.build_optimizer(model, **config.arguments("optimizer"))
-        return model, optimizer, building.generator(config.seed, building.Stream.ORDER)
 
     def _set_precision(self, precision: Precision) -> None:
         import torch  # noqa: PLC0415
@@ -172,6 +164,31 @@ class Trainer:
             )
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def _trained(
+    config: RunConfig, state: "State", images: "Images"
+) -> "Generator[EpochMetrics, None, RunOutcome]":
+    """The training of a run from its state on."""
+    from fmnist_tuning.training.augmentation import Augmenter  # noqa: PLC0415
+    from fmnist_tuning.training.early_stopping import is_enough  # noqa: PLC0415
+    from fmnist_tuning.training.learning_rate import learning_rates  # noqa: PLC0415
+    from fmnist_tuning.training.loop import train  # noqa: PLC0415
+
+    augmented = config.augmentation != "none"
+    return train(
+        state,
+        images,
+        learning_rates=learning_rates(
+            learning_rate=config.learning_rate,
+            epochs=config.epochs,
+            epoch_steps=math.ceil(config.train_size / config.batch_size),
+            **config.arguments("schedule"),
+        ),
+        augmenter=Augmenter(**config.arguments("augmentation")) if augmented else None,
+        enough=partial(is_enough, **config.arguments("early stopping")),
+        **config.arguments("loop"),
+    )
 
 
 def _keep_freed_memory() -> None:

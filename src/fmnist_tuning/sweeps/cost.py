@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Final
 
-from fmnist_tuning.sweeps.settings import CLASSES, IMAGE_SIZE, RunConfig
+from fmnist_tuning.sweeps.datasets import CLASSES, IMAGE_SIZE
+from fmnist_tuning.sweeps.settings import RunConfig
 
 VALUE_COST: Final = 200
 """Cost of each output value of a convolution beside its arithmetic, in multiply-adds: the value is

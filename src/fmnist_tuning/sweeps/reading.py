@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, unknown_setting
+from fmnist_tuning.sweeps.datasets import TEST_IMAGES, TRAIN_IMAGES
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
-from fmnist_tuning.sweeps.settings import TEST_IMAGES, TRAIN_IMAGES, RunConfig
+from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import shown
 

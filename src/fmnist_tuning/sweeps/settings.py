@@ -1,49 +1,39 @@
 """The settings of one training."""
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from fmnist_tuning.sweeps.problems import Frozen, Problem, raise_problems
+from fmnist_tuning.sweeps.choices import (
+    Augmentation,
+    Averaging,
+    Initialization,
+    Optimizer,
+    Precision,
+    Schedule,
+)
+from fmnist_tuning.sweeps.datasets import IMAGE_SIZE, TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.impossible import impossible
+from fmnist_tuning.sweeps.marks import Component, For, Later, OnlyWith
+from fmnist_tuning.sweeps.problems import Frozen, raise_problems
 
-TRAIN_IMAGES: Final = 60_000
-TEST_IMAGES: Final = 10_000
-IMAGE_SIZE: Final = 28
-CLASSES: Final = 10
 BASE_CHANNELS: Final = 32
-
-# The names of torch.optim. They are written here because importing torch would slow down every
-# command.
-Optimizer = Literal["Adadelta", "Adagrad", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]
-Precision = Literal["float32", "tf32", "bf16"]
-OPTIMIZERS_WITH_MOMENTUM: Final = ("RMSprop", "SGD")
 
 # These bounds only stop mistakes in typing, which could ask for a terabyte of memory.
 Channels = Annotated[int, Field(ge=1, le=2048)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 ImageCount = Annotated[int, Field(ge=1, le=TRAIN_IMAGES)]
 
-Component = Literal["network", "optimizer", "loop", "images"]
+
+def _with(change: str) -> tuple[str, ...]:
+    return tuple(value for value in get_args(Augmentation) if change in value.split("_"))
 
 
-@dataclass(frozen=True, slots=True)
-class For:
-    """In a setting's annotation: the component of a training that takes it as an argument."""
-
-    component: Component
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """In a setting's annotation: the value that runs had before the setting was added.
-
-    Fingerprints leave the setting out if it has this value, so that older runs are still found.
-    """
-
-    before: object
+def _warm_up(settings: dict[str, Any]) -> float:
+    # The rise of a cycle takes torch's own default of three tenths.
+    return 0.3 * settings["epochs"] if settings["schedule"] == "one_cycle" else 0.0
 
 
 def _channel_progression(settings: dict[str, Any]) -> tuple[int, ...]:
@@ -94,6 +84,102 @@ class RunConfig(Frozen):
     momentum: Annotated[
         float, For("optimizer"), Field(ge=0, lt=1, description="SGD and RMSprop only")
     ] = 0.0
+    schedule: Annotated[
+        Schedule,
+        For("schedule"),
+        Later("constant"),
+        Field(title="schedule", description="of the learning rate, from step to step"),
+    ] = "constant"
+    warmup_epochs: Annotated[
+        float,
+        For("schedule"),
+        Later(0.0),
+        Field(ge=0, description="at first, in which the learning rate rises"),
+    ] = Field(default_factory=_warm_up)
+    final_learning_rate: Annotated[
+        float,
+        For("schedule"),
+        Later(0.0),
+        OnlyWith("schedule", ("cosine", "linear", "one_cycle")),
+        Field(ge=0, description="which the last step approaches"),
+    ] = 0.0
+    step_epochs: Annotated[
+        int,
+        For("schedule"),
+        Later(4),
+        OnlyWith("schedule", ("step",)),
+        Field(ge=1, le=10_000, description="between two falls of the learning rate"),
+    ] = 4
+    step_factor: Annotated[
+        float,
+        For("schedule"),
+        Later(0.1),
+        OnlyWith("schedule", ("step",)),
+        Field(gt=0, lt=1, description="by which the learning rate falls"),
+    ] = 0.1
+    weight_averaging: Annotated[
+        Averaging,
+        For("averaging"),
+        Later("none"),
+        Field(description="of the weights of many steps, exponential (ema) or equal (swa)"),
+    ] = "none"
+    ema_decay: Annotated[
+        float,
+        For("averaging"),
+        Later(0.999),
+        OnlyWith("weight_averaging", ("ema",)),
+        Field(gt=0, lt=1, title="EMA decay", description="of the average, a step"),
+    ] = 0.999
+    swa_start: Annotated[
+        float,
+        For("averaging"),
+        Later(0.75),
+        OnlyWith("weight_averaging", ("swa",)),
+        Field(ge=0, lt=1, title="SWA start", description="share of the epochs before averaging"),
+    ] = 0.75
+    initialization: Annotated[
+        Initialization, For("weights"), Later("default"), Field(description="of the weights")
+    ] = "default"
+    augmentation: Annotated[
+        Augmentation,
+        For("augmentation"),
+        Later("none"),
+        Field(description="random changes of training images"),
+    ] = "none"
+    shift_pixels: Annotated[
+        int,
+        For("augmentation"),
+        Later(2),
+        OnlyWith("augmentation", _with("shift")),
+        Field(ge=1, lt=IMAGE_SIZE, description="at most, to each side"),
+    ] = 2
+    rotate_degrees: Annotated[
+        float,
+        For("augmentation"),
+        Later(10.0),
+        OnlyWith("augmentation", _with("rotate")),
+        Field(gt=0, le=180, description="at most, to each side"),
+    ] = 10.0
+    erase_pixels: Annotated[
+        int,
+        For("augmentation"),
+        Later(8),
+        OnlyWith("augmentation", _with("erase")),
+        Field(ge=1, lt=IMAGE_SIZE, description="edge of the square that is erased"),
+    ] = 8
+    early_stopping: Annotated[
+        int | None,
+        For("early stopping"),
+        Later(None),
+        Field(ge=1, le=10_000, description="epochs without a lower validation loss"),
+    ] = None
+    min_delta: Annotated[
+        float,
+        For("early stopping"),
+        Later(0.0),
+        OnlyWith("early_stopping"),
+        Field(ge=0, description="what counts as lower, in nats"),
+    ] = 0.0
     label_smoothing: Annotated[
         float,
         For("loop"),
@@ -117,7 +203,9 @@ class RunConfig(Frozen):
         For("images"),
         Field(description="the test set, or a part of the training set"),
     ] = "test"
-    holdout_size: Annotated[int, For("images"), Field(ge=1, lt=TRAIN_IMAGES)] = 10_000
+    holdout_size: Annotated[
+        int, For("images"), OnlyWith("validation", ("holdout",)), Field(ge=1, lt=TRAIN_IMAGES)
+    ] = 10_000
     train_size: Annotated[ImageCount, For("images")] = Field(
         default_factory=lambda settings: max(TRAIN_IMAGES - _held_out(settings), 1)
     )
@@ -128,41 +216,8 @@ class RunConfig(Frozen):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        raise_problems([*self._impossible_network(), *self._impossible_training()])
+        raise_problems([*impossible(self)])
         return self
-
-    def _impossible_network(self) -> Iterator[Problem]:
-        channels, blocks = list(self.conv_channels), self.num_conv_layers
-        if len(channels) != blocks:
-            allowed = f"exactly num_conv_layers = {blocks} entries"
-            yield Problem(("conv_channels",), f"found {channels}, allowed: {allowed}")
-        if self.kernel_size % 2 == 0:
-            allowed = "odd numbers, whose padding keeps the size"
-            yield Problem(("kernel_size",), f"found {self.kernel_size}, allowed: {allowed}")
-        if self.use_pooling and IMAGE_SIZE >> blocks == 0:
-            sizes = " -> ".join(str(IMAGE_SIZE >> block) for block in range(blocks + 1))
-            allowed = f"at most 4 with use_pooling, which halves the image each time ({sizes})"
-            yield Problem(("num_conv_layers",), f"found {blocks}, allowed: {allowed}")
-
-    def _impossible_training(self) -> Iterator[Problem]:
-        held_out = self.holdout_size if self.validation == "holdout" else 0
-        if not held_out and self.holdout_size != type(self).model_fields["holdout_size"].default:
-            yield Problem(("holdout_size",), "has no effect without `validation: holdout`")
-            return
-        limits = {"train_size": TRAIN_IMAGES - held_out, "val_size": held_out or TEST_IMAGES}
-        for key, limit in limits.items():
-            if (size := getattr(self, key)) > limit:
-                yield Problem((key,), f"found {size}, allowed: at most {limit} images")
-        if self.batch_size > self.train_size and "batch_size" in self.model_fields_set:
-            allowed = f"at most train_size = {self.train_size}"
-            yield Problem(("batch_size",), f"found {self.batch_size}, allowed: {allowed}")
-        elif self.batch_size > self.train_size:
-            allowed = f"at least batch_size = {self.batch_size}; or set a smaller batch_size"
-            yield Problem(("train_size",), f"found {self.train_size}, allowed: {allowed}")
-        if self.momentum and self.optimizer not in OPTIMIZERS_WITH_MOMENTUM:
-            takers = " and ".join(OPTIMIZERS_WITH_MOMENTUM)
-            allowed = f"0 with {self.optimizer} ({takers} take a momentum)"
-            yield Problem(("momentum",), f"found {self.momentum:g}, allowed: {allowed}")
 
     def arguments(self, component: Component) -> dict[str, Any]:
         """The settings that a component of a training takes as arguments."""

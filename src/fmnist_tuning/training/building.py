@@ -13,7 +13,12 @@ import torch
 from torch import nn
 
 from fmnist_tuning.data.images import FashionMnist, Images
+from fmnist_tuning.sweeps.choices import Initialization
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.training.averaging import Average
+from fmnist_tuning.training.initialization import initialize
 from fmnist_tuning.training.model import FashionCNN
+from fmnist_tuning.training.state import State
 
 FUSED: Final = {"cpu": ("Adagrad", "Adam", "AdamW", "SGD"), "cuda": ("Adam", "AdamW", "SGD")}
 CAPTURABLE: Final = ("Adadelta", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop")
@@ -27,6 +32,7 @@ class Stream(IntEnum):
     ORDER = 1
     DROPOUT = 2
     SUBSET = 3
+    AUGMENTATION = 4
 
 
 def generator(seed: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
@@ -44,7 +50,13 @@ def select_images(data: FashionMnist, seed: int, **choice: object) -> Images:
     return data.select(**choice, generator=generator(seed, Stream.SUBSET))  # type: ignore[arg-type]
 
 
-def build_model(seed: int, device: torch.device, **architecture: object) -> FashionCNN:
+def build_model(
+    seed: int,
+    device: torch.device,
+    *,
+    initialization: Initialization = "default",
+    **architecture: object,
+) -> FashionCNN:
     """A `FashionCNN` with the initial weights of `seed`, the same on every kind of device."""
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed, Stream.WEIGHTS).get_state())
@@ -52,6 +64,7 @@ def build_model(seed: int, device: torch.device, **architecture: object) -> Fash
             dropout_generator=generator(seed, Stream.DROPOUT, device),
             **architecture,  # type: ignore[arg-type]
         )
+    initialize(model, generator(seed, Stream.WEIGHTS), initialization=initialization)
     # Images with one channel have the same layout in both formats, so the weights' format decides.
     # This one is faster on a CPU.
     return model.to(device).to(memory_format=torch.channels_last)
@@ -71,3 +84,18 @@ def build_optimizer(
         options["capturable"] = True
     made: torch.optim.Optimizer = getattr(torch.optim, optimizer)(model.parameters(), **options)
     return made
+
+
+def build(config: RunConfig, device: torch.device) -> State:
+    """A run as it is before its first step."""
+    seed = config.seed
+    start = config.arguments("weights")
+    model = build_model(seed, device, **start, **config.arguments("network"))
+    averaged = config.weight_averaging != "none"
+    return State(
+        model,
+        build_optimizer(model, **config.arguments("optimizer")),
+        order=generator(seed, Stream.ORDER),
+        changes=generator(seed, Stream.AUGMENTATION),
+        average=Average(model, **config.arguments("averaging")) if averaged else None,
+    )

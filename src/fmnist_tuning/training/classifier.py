@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fmnist_tuning.errors import WeightsError
-from fmnist_tuning.sweeps.settings import Precision
-from fmnist_tuning.training.loop import EVALUATION_BATCH
+from fmnist_tuning.sweeps.choices import Precision
 from fmnist_tuning.training.model import FashionCNN
-from fmnist_tuning.training.step import autocast
+from fmnist_tuning.training.step import EVALUATION_BATCH, autocast
 
 
 class Classifier(nn.Module):

@@ -1,9 +1,9 @@
 """One run: a generator that yields an `EpochMetrics` per epoch and ends with a `RunOutcome`."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,91 +14,113 @@ from torch.nn import functional as F  # noqa: N812
 from fmnist_tuning.data.images import Images, Split
 from fmnist_tuning.errors import DivergedError
 from fmnist_tuning.metrics import CONVERGED, EpochMetrics, RunOutcome, late_mean
-from fmnist_tuning.sweeps.settings import Precision
+from fmnist_tuning.sweeps.choices import Precision
+from fmnist_tuning.training.augmentation import Augmenter
 from fmnist_tuning.training.building import CAPTURABLE
+from fmnist_tuning.training.early_stopping import never
 from fmnist_tuning.training.model import FashionCNN
-from fmnist_tuning.training.step import GraphedStep, TrainingStep, autocast
-
-EVALUATION_BATCH: Final = 250  # the fastest on a CPU: larger batches do not fit into its caches
+from fmnist_tuning.training.state import State
+from fmnist_tuning.training.step import EVALUATION_BATCH, GraphedStep, TrainingStep, autocast
 
 CONVERGENCE_WINDOW: Final = 3_200  # images: a standard error of 0.7 points at 80 %
 
 
-@dataclass
-class Progress:
-    """What a run needs to continue, beside weights, optimizer and generators."""
-
-    history: list[EpochMetrics] = field(default_factory=list)  # of the epochs so far
-    hits: list[float] = field(default_factory=list)  # images classified correctly, per step
-    seconds: float = 0.0  # of the epochs so far
-
-
 def train(
-    model: FashionCNN,
+    run: State,
     images: Images,
-    optimizer: torch.optim.Optimizer,
     *,
     epochs: int,
     batch_size: int,
-    order: torch.Generator,
+    learning_rates: Iterator[float] | None = None,
+    augmenter: Augmenter | None = None,
+    enough: Callable[[Sequence[EpochMetrics]], bool] = never,
     label_smoothing: float = 0.0,
     gradient_clip: float | None = None,
     precision: Precision = "float32",
-    progress: Progress | None = None,
 ) -> Generator[EpochMetrics, None, RunOutcome]:
-    """Train `model`, which is on the device of the images, in place with cross-entropy.
+    """Train a run, which is on the device of the images, in place with cross-entropy.
 
-    The generator `order` is on the CPU and gives every epoch a new order of the images. An epoch's
-    last batch has the images that remain. `label_smoothing` moves that share of each target from
-    its class to all classes alike (Szegedy et al. 2016); only the loss of training steps has it. A
-    step's gradient over all weights is shortened to a length of `gradient_clip` if it is longer
-    (Pascanu et al. 2013). `progress` is updated before each `yield`; if it already has epochs,
-    training continues after them.
+    An epoch's last batch has the images that remain. `learning_rates` are those of all steps from
+    the first one on; without them, the optimizer keeps its own. `label_smoothing` and
+    `gradient_clip` are those of a `TrainingStep`. `enough` ends the training early. The run is up
+    to date before each `yield`; if it already has epochs, training continues after them.
 
     Yields the metrics of each epoch as it ends; the value of `yield from` is the run's outcome.
 
     Raises:
         DivergedError: When an epoch's training or validation loss is not a finite number.
     """
-    progress = progress or Progress()
     step = TrainingStep(
-        model,
+        run.model,
         images.train,
-        optimizer,
+        run.optimizer,
+        augmenter=augmenter,
         precision=precision,
         label_smoothing=label_smoothing,
         gradient_clip=gradient_clip,
     )
-    advance = _on_its_device(step)
-    for epoch in range(len(progress.history) + 1, epochs + 1):
-        metrics, right = _epoch(epoch, step, advance, images, order, batch_size=batch_size)
+    advance = _on_its_device(step, scheduled=learning_rates is not None)
+    sizes = _batch_sizes(len(images.train), batch_size)
+    progress = run.progress
+    rates = _from_epoch(len(progress.history), learning_rates, len(sizes))
+    while len(progress.history) < epochs and not enough(progress.history):
+        started = time.perf_counter()
+        training_seconds = _epoch(run, step, advance, sizes, rates)
+        if run.average:
+            over = (len(progress.history) + 1) / epochs
+            run.average.after_epoch(over, images.train, precision)
+        metrics, right = _measured(run, step, images, started, training_seconds)
         progress.history.append(metrics)
         progress.hits += [float(batch.sum()) for batch in torch.split(right, batch_size)]
         progress.seconds += metrics.epoch_seconds
         yield metrics
-    return _outcome(model, images, precision, progress, batch_size)
+    return _outcome(run, images, precision, batch_size)
+
+
+def _from_epoch(
+    epoch: int, learning_rates: Iterator[float] | None, steps: int
+) -> Iterator[float | None]:
+    """The learning rates of what is left after so many epochs; None leaves it as it is."""
+    return (
+        itertools.repeat(None)
+        if learning_rates is None
+        else itertools.islice(learning_rates, epoch * steps, None)
+    )
 
 
 def _epoch(
-    epoch: int,
+    run: State,
     step: TrainingStep,
     advance: Callable[[int], None],
-    images: Images,
-    order: torch.Generator,
-    *,
-    batch_size: int,
-) -> tuple[EpochMetrics, Tensor]:
-    """Train for an epoch; its metrics, and which images of its order were right: (N,) bool."""
+    sizes: Sequence[int],
+    rates: Iterator[float | None],
+) -> float:
+    """Train for an epoch; returns how many seconds that took."""
     started = time.perf_counter()
-    step.model.train()
-    step.begin_epoch(torch.randperm(len(images.train), generator=order))
-    for size in _batch_sizes(len(images.train), batch_size):
+    run.model.train()
+    images = len(step.split)
+    chances = step.augmenter.draw(images, run.changes) if step.augmenter else None
+    step.begin_epoch(torch.randperm(images, generator=run.order), chances)
+    for size, rate in zip(sizes, rates, strict=False):
+        if rate is not None:
+            step.set_learning_rate(rate)
         advance(size)
+        if run.average:
+            run.average.after_step()
+    step.mean_loss()  # the device may still compute
+    return time.perf_counter() - started
+
+
+def _measured(
+    run: State, step: TrainingStep, images: Images, started: float, training_seconds: float
+) -> tuple[EpochMetrics, Tensor]:
+    """The metrics of the epoch, and which images of its order were right: (N,) bool."""
+    epoch = len(run.progress.history) + 1
     train_loss, right = step.mean_loss(), step.right()
-    training_seconds = time.perf_counter() - started
-    val_loss, val_accuracy = evaluate(step.model, images.validation, step.precision)
+    learning_rate = float(step.optimizer.param_groups[0]["lr"])
+    val_loss, val_accuracy = evaluate(run.network, images.validation, step.precision)
     if not math.isfinite(train_loss + val_loss):  # its last step may have spoilt the weights
-        raise DivergedError(epoch, step.optimizer.param_groups[0]["lr"])
+        raise DivergedError(epoch, learning_rate)
     metrics = EpochMetrics(
         epoch=epoch,
         train_loss=train_loss,
@@ -107,15 +129,16 @@ def _epoch(
         val_accuracy=val_accuracy,
         epoch_seconds=time.perf_counter() - started,
         images_per_second=len(images.train) / training_seconds,
+        epoch_learning_rate=learning_rate,
     )
     return metrics, right
 
 
-def _on_its_device(step: TrainingStep) -> Callable[[int], None]:
+def _on_its_device(step: TrainingStep, *, scheduled: bool) -> Callable[[int], None]:
     """The step; on a GPU, as a CUDA graph if the optimizer allows it."""
     name = type(step.optimizer).__name__
     graphed = step.device.type == "cuda" and name in (*CAPTURABLE, "SGD")
-    return GraphedStep(step) if graphed else step
+    return GraphedStep(step, scheduled=scheduled) if graphed else step
 
 
 def _batch_sizes(images: int, batch_size: int) -> list[int]:
@@ -123,14 +146,12 @@ def _batch_sizes(images: int, batch_size: int) -> list[int]:
     return [batch_size] * (images // batch_size) + ([rest] if rest else [])
 
 
-def _outcome(
-    model: FashionCNN, images: Images, precision: Precision, progress: Progress, batch_size: int
-) -> RunOutcome:
-    history = progress.history
-    final_train_loss, final_train_accuracy = evaluate(model, images.train, precision)
+def _outcome(run: State, images: Images, precision: Precision, batch_size: int) -> RunOutcome:
+    history, network = run.progress.history, run.network
+    final_train_loss, final_train_accuracy = evaluate(network, images.train, precision)
     best = max(history, key=lambda metrics: metrics.val_accuracy)
     test_loss, test_accuracy = (
-        evaluate(model, images.test, precision) if images.test else (None, None)
+        evaluate(network, images.test, precision) if images.test else (None, None)
     )
     return RunOutcome(
         final_train_loss=final_train_loss,
@@ -139,13 +160,14 @@ def _outcome(
         final_val_accuracy=history[-1].val_accuracy,
         best_val_accuracy=best.val_accuracy,
         best_epoch=best.epoch,
-        total_params=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        train_seconds=progress.seconds,
-        epochs_to_80=epochs_to_accuracy(progress.hits, len(images.train), batch_size),
+        total_params=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        train_seconds=run.progress.seconds,
+        epochs_to_80=epochs_to_accuracy(run.progress.hits, len(images.train), batch_size),
         late_val_accuracy=late_mean([metrics.val_accuracy for metrics in history]),
         late_val_loss=late_mean([metrics.val_loss for metrics in history]),
         test_loss=test_loss,
         test_accuracy=test_accuracy,
+        trained_epochs=len(history),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  the name that every PyTorch reader knows
 
-from fmnist_tuning.sweeps.settings import CLASSES, IMAGE_SIZE
+from fmnist_tuning.sweeps.datasets import CLASSES, IMAGE_SIZE
 
 
 class ConvBlock(nn.Module):

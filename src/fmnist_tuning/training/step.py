@@ -10,8 +10,11 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils import clip_grad_norm_
 
 from fmnist_tuning.data.images import Split
-from fmnist_tuning.sweeps.settings import Precision
+from fmnist_tuning.sweeps.choices import Precision
+from fmnist_tuning.training.augmentation import Augmenter
 from fmnist_tuning.training.model import FashionCNN
+
+EVALUATION_BATCH: Final = 250  # the fastest on a CPU: larger batches do not fit into its caches
 
 # Libraries set things up when they are first used; a graph must not record that.
 WARM_UP_STEPS: Final = 3
@@ -29,7 +32,10 @@ class TrainingStep:
 
     Everything that changes between steps is a tensor that stays in its place on the device. So one
     recorded step can be replayed as the next, and the device waits for the host only once an epoch.
-    The precision `tf32` is set outside, for the whole process.
+
+    `label_smoothing` moves that share of each target from its class to all classes alike (Szegedy
+    et al. 2016). A gradient over all weights that is longer than `gradient_clip` is shortened to
+    that length (Pascanu et al. 2013). The precision `tf32` is set outside, for the whole process.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class TrainingStep:
         split: Split,
         optimizer: torch.optim.Optimizer,
         *,
+        augmenter: Augmenter | None = None,
         precision: Precision = "float32",
         label_smoothing: float = 0.0,
         gradient_clip: float | None = None,
@@ -45,25 +52,31 @@ class TrainingStep:
         self.model = model
         self.split = split
         self.optimizer = optimizer
+        self.augmenter = augmenter
         self.precision = precision
         self.label_smoothing = label_smoothing
         self.gradient_clip = gradient_clip
         self.device = split.labels.device
         self._order = torch.arange(len(split), device=self.device)  # (N,)
+        self._chances: Tensor | None = None  # (N, 6) of the augmentation, in the epoch's order
         self._right = torch.zeros(len(split), dtype=torch.bool, device=self.device)  # (N,)
         self._done = torch.zeros((), dtype=torch.int64, device=self.device)
         self._loss = torch.zeros((), dtype=torch.float64, device=self.device)
 
-    def begin_epoch(self, order: Tensor) -> None:
-        """Use the images in this order (N,) from now on."""
+    def begin_epoch(self, order: Tensor, chances: Tensor | None = None) -> None:
+        """Use the images in this order (N,) from now on; with `chances` (N, 6), augmented."""
         self._order.copy_(order)
+        if chances is not None and self._chances is None:
+            self._chances = chances.to(self.device)
+        elif chances is not None and self._chances is not None:
+            self._chances.copy_(chances)
         self._done.zero_()
         self._loss.zero_()
 
     def __call__(self, size: int) -> None:
         """Train on the next `size` images."""
         places = self._done + torch.arange(size, device=self.device)
-        images, labels = self.split.at(self._order[places])  # (B, 1, 28, 28), (B,)
+        images, labels = self._batch(places)  # (B, 1, 28, 28), (B,)
         with autocast(self.device, self.precision):
             logits = self.model(images)  # (B, 10)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
@@ -75,6 +88,25 @@ class TrainingStep:
         self._loss += loss.detach() * size
         self._right[places] = logits.detach().argmax(1) == labels
         self._done += size
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Use this learning rate from now on, in a graph too."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _batch(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self._order[places]
+        if self.augmenter is None or self._chances is None:
+            return self.split.at(rows)
+        pixels = self.split.images[rows].float()
+        level = self.split.mean * 255
+        return (
+            self.split.normalised(self.augmenter(pixels, self._chances[places], level)),
+            self.split.labels[rows],
+        )
 
     def mean_loss(self) -> float:
         """The mean loss over the epoch's images so far."""
@@ -93,8 +125,11 @@ class GraphedStep:
     all others.
     """
 
-    def __init__(self, step: TrainingStep) -> None:
+    def __init__(self, step: TrainingStep, *, scheduled: bool = False) -> None:
         self._step = step
+        if scheduled:  # a graph records a number as it is, and a tensor by its place
+            for group in step.optimizer.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=step.device)
         self._stream = torch.cuda.Stream(step.device)  # type: ignore[no-untyped-call]
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._seen: Counter[int] = Counter()

@@ -17,7 +17,7 @@ from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import capital, described, lettered, listed, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.combine import leverages
-from fmnist_tuning.sweeps.settings import IMAGE_SIZE
+from fmnist_tuning.sweeps.datasets import IMAGE_SIZE
 from fmnist_tuning.text import markdown
 
 if TYPE_CHECKING:
