@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING
 from fmnist_tuning.sweeps.choices import OPTIMIZERS_WITH_MOMENTUM
 from fmnist_tuning.sweeps.datasets import IMAGE_SIZE, TEST_IMAGES, TRAIN_IMAGES
 from fmnist_tuning.sweeps.marks import OnlyWith
-from fmnist_tuning.sweeps.problems import Problem
 
 if TYPE_CHECKING:
     from fmnist_tuning.sweeps.settings import RunConfig
 
 
-def impossible(config: "RunConfig") -> Iterator[Problem]:
-    """Every problem of settings that are possible by themselves."""
+def impossible(config: "RunConfig") -> Iterator[tuple[str, str]]:
+    """The problems of settings that are possible by themselves: each a setting, and what it is."""
     idle = [*_without_effect(config)]
     yield from idle
     yield from _network(config)
-    if not any(problem.path == ("holdout_size",) for problem in idle):
+    if not any(setting == "holdout_size" for setting, _ in idle):
         yield from _images(config)
     yield from _optimizer(config)
     yield from _schedule(config)
 
 
-def _without_effect(config: "RunConfig") -> Iterator[Problem]:
+def _without_effect(config: "RunConfig") -> Iterator[tuple[str, str]]:
     for name, field in type(config).model_fields.items():
         for mark in field.metadata:
             if (
@@ -31,61 +30,61 @@ def _without_effect(config: "RunConfig") -> Iterator[Problem]:
                 and getattr(config, name) != field.default
                 and not mark.holds(getattr(config, mark.setting))
             ):
-                yield Problem((name,), mark.problem)
+                yield name, mark.problem
 
 
-def _network(config: "RunConfig") -> Iterator[Problem]:
+def _network(config: "RunConfig") -> Iterator[tuple[str, str]]:
     channels, blocks = list(config.conv_channels), config.num_conv_layers
     if len(channels) != blocks:
         allowed = f"exactly num_conv_layers = {blocks} entries"
-        yield Problem(("conv_channels",), f"found {channels}, allowed: {allowed}")
+        yield "conv_channels", f"found {channels}, allowed: {allowed}"
     if config.kernel_size % 2 == 0:
         allowed = "odd numbers, whose padding keeps the size"
-        yield Problem(("kernel_size",), f"found {config.kernel_size}, allowed: {allowed}")
+        yield "kernel_size", f"found {config.kernel_size}, allowed: {allowed}"
     if config.use_pooling and IMAGE_SIZE >> blocks == 0:
         sizes = " -> ".join(str(IMAGE_SIZE >> block) for block in range(blocks + 1))
         allowed = f"at most 4 with use_pooling, which halves the image each time ({sizes})"
-        yield Problem(("num_conv_layers",), f"found {blocks}, allowed: {allowed}")
+        yield "num_conv_layers", f"found {blocks}, allowed: {allowed}"
 
 
-def _images(config: "RunConfig") -> Iterator[Problem]:
+def _images(config: "RunConfig") -> Iterator[tuple[str, str]]:
     held_out = config.holdout_size if config.validation == "holdout" else 0
     limits = {"train_size": TRAIN_IMAGES - held_out, "val_size": held_out or TEST_IMAGES}
     for key, limit in limits.items():
         if (size := getattr(config, key)) > limit:
-            yield Problem((key,), f"found {size}, allowed: at most {limit} images")
+            yield key, f"found {size}, allowed: at most {limit} images"
     if config.batch_size > config.train_size and "batch_size" in config.model_fields_set:
         allowed = f"at most train_size = {config.train_size}"
-        yield Problem(("batch_size",), f"found {config.batch_size}, allowed: {allowed}")
+        yield "batch_size", f"found {config.batch_size}, allowed: {allowed}"
     elif config.batch_size > config.train_size:
         allowed = f"at least batch_size = {config.batch_size}; or set a smaller batch_size"
-        yield Problem(("train_size",), f"found {config.train_size}, allowed: {allowed}")
+        yield "train_size", f"found {config.train_size}, allowed: {allowed}"
 
 
-def _optimizer(config: "RunConfig") -> Iterator[Problem]:
+def _optimizer(config: "RunConfig") -> Iterator[tuple[str, str]]:
     if config.momentum and config.optimizer not in OPTIMIZERS_WITH_MOMENTUM:
         takers = " and ".join(OPTIMIZERS_WITH_MOMENTUM)
         allowed = f"0 with {config.optimizer} ({takers} take a momentum)"
-        yield Problem(("momentum",), f"found {config.momentum:g}, allowed: {allowed}")
+        yield "momentum", f"found {config.momentum:g}, allowed: {allowed}"
 
 
-def _schedule(config: "RunConfig") -> Iterator[Problem]:
+def _schedule(config: "RunConfig") -> Iterator[tuple[str, str]]:
     if config.warmup_epochs >= config.epochs:
         allowed = f"less than epochs = {config.epochs}"
-        yield Problem(("warmup_epochs",), f"found {config.warmup_epochs:g}, allowed: {allowed}")
+        yield "warmup_epochs", f"found {config.warmup_epochs:g}, allowed: {allowed}"
     if config.schedule == "one_cycle" and not config.warmup_epochs:
         text = "found 0, allowed with one_cycle: more than 0; leave it out for 0.3 x epochs"
-        yield Problem(("warmup_epochs",), text)
+        yield "warmup_epochs", text
     steps = config.epochs * -(-config.train_size // config.batch_size)
     if config.schedule == "one_cycle" and steps < 3:  # noqa: PLR2004
         text = f"found one_cycle for {steps} steps, allowed: at least 3, to rise and to fall"
-        yield Problem(("schedule",), text)
+        yield "schedule", text
     if config.schedule == "step" and config.step_epochs + config.warmup_epochs >= config.epochs:
         room = config.epochs - config.warmup_epochs
         allowed = f"less than {room:g}, or the learning rate never falls within its epochs"
-        yield Problem(("step_epochs",), f"found {config.step_epochs}, allowed: {allowed}")
+        yield "step_epochs", f"found {config.step_epochs}, allowed: {allowed}"
     falls = config.schedule in {"cosine", "linear", "one_cycle"}
     if falls and config.final_learning_rate >= config.learning_rate:
         allowed = f"less than learning_rate = {config.learning_rate:g}"
         found = f"found {config.final_learning_rate:g}"
-        yield Problem(("final_learning_rate",), f"{found}, allowed: {allowed}")
+        yield "final_learning_rate", f"{found}, allowed: {allowed}"

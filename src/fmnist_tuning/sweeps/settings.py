@@ -17,7 +17,7 @@ from fmnist_tuning.sweeps.choices import (
 from fmnist_tuning.sweeps.datasets import IMAGE_SIZE, TEST_IMAGES, TRAIN_IMAGES
 from fmnist_tuning.sweeps.impossible import impossible
 from fmnist_tuning.sweeps.marks import Component, For, Later, OnlyWith
-from fmnist_tuning.sweeps.problems import Frozen, raise_problems
+from fmnist_tuning.sweeps.problems import Frozen, Problem, raise_problems
 
 BASE_CHANNELS: Final = 32
 
@@ -216,7 +216,7 @@ class RunConfig(Frozen):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        raise_problems([*impossible(self)])
+        raise_problems([Problem((setting,), text) for setting, text in impossible(self)])
         return self
 
     def arguments(self, component: Component) -> dict[str, Any]:
