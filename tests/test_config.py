@@ -274,3 +274,54 @@ def test_a_file_that_is_not_there(tmp_path, monkeypatch, wrong, hint):
     with pytest.raises(ConfigError, match="no such file") as caught:
         load_sweeps([Path(wrong)])
     assert hint in str(caught.value)
+
+
+def test_a_fixed_setting_holds_where_it_has_an_effect(tmp_path):
+    """The other arms are the plain ones, which may be trained already; elsewhere it is refused."""
+    path = tmp_path / "s.yaml"
+    text = "sweep: s\ntitle: S\nfixed: {step_epochs: 2}\ngrid: {schedule: [constant, step]}\n"
+    path.write_text(text)
+    plain, falling = load_sweeps([path])[0].arms
+    assert plain.config == RunConfig()
+    assert falling.config.step_epochs == 2
+    path.write_text(text.replace("step]", "cosine]"))
+    with pytest.raises(ConfigError, match=r"step_epochs: has no effect without `schedule: step`"):
+        load_sweeps([path])
+    path.write_text(text.replace("fixed: {step_epochs: 2}", "fixed: {shift_pixels: 1}"))
+    with pytest.raises(ConfigError, match=r"has no effect without `augmentation: shift` \(or flip"):
+        load_sweeps([path])
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"warmup_epochs": 10.0}, "warmup_epochs: found 10, allowed: less than epochs = 10"),
+        ({"schedule": "one_cycle", "warmup_epochs": 0.0}, "leave it out for 0.3 x epochs"),
+        (
+            {"schedule": "one_cycle", "epochs": 1, "train_size": 100},
+            "schedule: found one_cycle for 2 steps, allowed: at least 3",
+        ),
+        ({"schedule": "step", "epochs": 4}, "allowed: less than 4, or the learning rate never"),
+        (
+            {"schedule": "linear", "final_learning_rate": 0.001},
+            "final_learning_rate: found 0.001, allowed: less than learning_rate = 0.001",
+        ),
+        ({"final_learning_rate": 0.1}, "has no effect without `schedule: cosine` (or linear,"),
+        ({"ema_decay": 0.9}, "ema_decay: has no effect without `weight_averaging: ema`"),
+        ({"swa_start": 0.5}, "swa_start: has no effect without `weight_averaging: swa`"),
+        ({"min_delta": 0.1}, "min_delta: has no effect without `early_stopping`"),
+        ({"rotate_degrees": 5.0}, "has no effect without `augmentation: rotate`"),
+        ({"erase_pixels": 5}, "has no effect without `augmentation: erase`"),
+        ({"augmentation": "shift_flip"}, "found 'shift_flip'; did you mean flip_shift?"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_one_problem(tmp_path, settings, problem):
+    """With its place, what was found and what is allowed."""
+    path = tmp_path / "s.yaml"
+    fixed = ", ".join(f"{key}: {value}" for key, value in settings.items())
+    path.write_text(f"sweep: s\ntitle: S\nfixed: {{{fixed}}}\ngrid: {{dropout_rate: [0.1, 0.2]}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_sweeps([path])
+    assert str(caught.value).startswith("1 problem;")
+    assert problem in str(caught.value)

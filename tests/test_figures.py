@@ -26,7 +26,7 @@ from fmnist_tuning.report.figures.sweep_figures import (
     file_names,
 )
 from fmnist_tuning.sweeps.reading import load_sweeps
-from fmnist_tuning.sweeps.sweep import Figure
+from fmnist_tuning.sweeps.sections import Figure
 
 SHIPPED = [
     sweep.model_copy(update={"seeds": (0, 1, 2)})

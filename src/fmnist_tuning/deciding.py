@@ -19,7 +19,8 @@ from fmnist_tuning.analysis.verdicts import DECIDED, Verdict, groups_of, judge_c
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
-from fmnist_tuning.sweeps.sweep import Claim, Sweep
+from fmnist_tuning.sweeps.sections import Claim
+from fmnist_tuning.sweeps.sweep import Sweep
 
 
 def first_look(sweep: Sweep, stored: Sweep | None) -> Sweep:

@@ -26,7 +26,7 @@ from fmnist_tuning.analysis.spread import UNKNOWN
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
-from fmnist_tuning.sweeps.sweep import Claim
+from fmnist_tuning.sweeps.sections import Claim
 
 Word = Literal["supported", "refuted", "equivalent", "inconclusive"]
 DECIDED: Final = ("supported", "refuted", "equivalent")

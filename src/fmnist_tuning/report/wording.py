@@ -9,8 +9,8 @@ from fmnist_tuning.analysis.verdicts import Verdict
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
+from fmnist_tuning.sweeps.sections import Claim
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
-from fmnist_tuning.sweeps.sweep import Claim
 from fmnist_tuning.text import counted, markdown
 
 

@@ -3,17 +3,16 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
 
+from fmnist_tuning.sweeps.marks import OnlyWith, Settings
 from fmnist_tuning.sweeps.problems import Problem, as_json, nearest, problems_of
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.text import counted, shown
-
-Settings = dict[str, Any]
 
 SETTINGS: Final = tuple(key for key in RunConfig.model_fields if key != "seed")
 """What a sweep can set; seeds have their own list."""
@@ -131,6 +130,29 @@ def _short_value(key: str, value: Any) -> str:
 def without_labels(arm: Settings) -> Settings:
     """The settings of an arm in a sweep's list."""
     return {key: value for key, value in arm.items() if key not in LABELS}
+
+
+def settings_of_arms(fixed: Settings, arms: Sequence[Settings]) -> list[Settings]:
+    """What is fixed together with what each arm has of its own.
+
+    A fixed setting that has an effect in some arms only is left out of the others: with `schedule:
+    [constant, step]`, the arm `constant` has no `step_epochs`.
+    """
+    needs = {
+        key: mark
+        for key in fixed
+        for mark in RunConfig.model_fields[key].metadata
+        if isinstance(mark, OnlyWith)
+    }
+    whole = [{**fixed, **arm} for arm in arms]
+    for key, mark in needs.items():
+        default = RunConfig.model_fields[mark.setting].default
+        idle = [not mark.holds(settings.get(mark.setting, default)) for settings in whole]
+        if not all(idle):
+            for settings, without in zip(whole, idle, strict=True):
+                if without:
+                    del settings[key]
+    return whole
 
 
 def run_config(settings: Settings) -> RunConfig:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Settings = dict[str, Any]
+"""Settings by name, as a YAML file has them."""
+
 Component = Literal[
     "network",
     "weights",

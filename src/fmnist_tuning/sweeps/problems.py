@@ -86,7 +86,9 @@ def dotted(path: Path) -> str:
 def nearest(word: str, words: Iterable[str]) -> str:
     """`; did you mean X?` for a misspelt word, else the list of the allowed words."""
     by_folded = {allowed.casefold(): allowed for allowed in words}
-    close = get_close_matches(shorten(word.casefold()), by_folded, n=1)
+    parts = sorted(word.casefold().split("_"))
+    close = [folded for folded in by_folded if sorted(folded.split("_")) == parts]
+    close = close or get_close_matches(shorten(word.casefold()), by_folded, n=1)
     if close:
         return f"; did you mean {by_folded[close[0]]}?"
     return f"; allowed: {', '.join(by_folded.values())}"

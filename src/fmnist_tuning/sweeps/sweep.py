@@ -2,117 +2,33 @@
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 import pydantic
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError
 
-from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import (
     SETTINGS,
     Arm,
-    Settings,
     problem_of_arms,
     problems_of_labels,
     problems_of_settings,
     run_config,
+    settings_of_arms,
     without_labels,
 )
+from fmnist_tuning.sweeps.marks import Settings
 from fmnist_tuning.sweeps.problems import Frozen, Problem, nearest, problems_of, raise_problems
+from fmnist_tuning.sweeps.sections import Claim, Combine, Figure, Line, Seed, SweepId, Text
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
-from fmnist_tuning.text import control_character, shorten, shown
+from fmnist_tuning.text import shorten, shown
 
 MAX_ARMS: Final = 100_000
 MAX_SEEDS: Final = 1_000
 MAX_RUNS: Final = 100_000
-_DEVICES: Final = r"(?i:(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$)))"
-"""Names that Windows reserves for devices, with any suffix."""
 
-
-def _matching(pattern: str, allowed: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise PydanticCustomError("name", "{allowed}", {"allowed": allowed})
-        return text
-
-    return AfterValidator(check)
-
-
-def _plain_text(text: str) -> str:
-    # A figure cannot show control characters, and a terminal would obey them.
-    if control_character(text):
-        raise PydanticCustomError("text", "a text without control characters")
-    return text
-
-
-def _one_line(text: str) -> str:
-    if "\n" in text:
-        raise PydanticCustomError("line", "a text in one line")
-    return _plain_text(text)
-
-
-SweepId = Annotated[
-    str,
-    _matching(rf"{_DEVICES}[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}", "up to 64 letters, digits, _ and -"),
-]
-FileName = Annotated[
-    str,
-    _matching(
-        rf"{_DEVICES}[A-Za-z0-9][A-Za-z0-9_-]{{0,99}}\.(png|svg|pdf)",
-        "a plain file name that ends in .png, .svg or .pdf",
-    ),
-]
-Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
-Text = Annotated[str, Field(max_length=2_000), AfterValidator(_plain_text)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Look = Annotated[int, Field(ge=1, le=MAX_SEEDS)]
-
-
-class Claim(Frozen):
-    """A hypothesis about the difference between two arms, which are selected by their settings.
-
-    A list selects any of its values. If several arms match, their mean is used.
-    """
-
-    that: Text  # the hypothesis in words
-    arm: Settings
-    versus: Settings
-    versus_sweep: SweepId | None = None  # if `versus` is in another sweep
-    metric: Annotated[str, _matching("|".join(METRICS), ", ".join(METRICS))] = ACCURACY
-    expect: Literal["higher", "lower", "equal"]  # `arm`, compared with `versus`
-    margin: Annotated[float, Field(ge=0)]  # the smallest difference that matters
-
-    @pydantic.model_validator(mode="after")
-    def _possible(self) -> Self:
-        metric = METRICS[self.metric]
-        most = metric.widest / 10
-        if self.margin >= most:
-            allowed = f"less than {most:.3g}, in the metric's own unit"
-            if metric.unit in {"percent", "points"}:
-                allowed += f": {self.margin:g} percentage points are {self.margin / 100:g}"
-            text = f"found {self.margin:g}, allowed: {allowed}"
-            raise_problems([Problem(("margin",), text)])
-        return self
-
-
-class Figure(Frozen):
-    """The sweep's figure: one of `report.figures.kinds.KINDS`, with swept settings as its axes."""
-
-    kind: Line
-    x: str | None = None
-    y: str | None = None
-    file: FileName
-
-
-class Combine(Frozen):
-    """How finished sweeps choose arms: the `top` combinations with the best predictions."""
-
-    sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1, max_length=100)]
-    top: Annotated[int, Field(ge=1, le=100)] = 3
-    max_params: Annotated[int, Field(ge=1, le=10**12)] | None = None
 
 
 class Sweep(Frozen):
@@ -202,10 +118,12 @@ class Sweep(Frozen):
         names: set[str] = set()
         where = "arms" if self.listed else "grid"
         impossible: dict[Problem, list[str]] = {}  # with the arms that have it
-        for index, (name, overrides, predicted) in enumerate(self._combinations()):
+        combinations = [*self._combinations()]
+        settings = settings_of_arms(self.fixed, [overrides for _, overrides, _ in combinations])
+        for index, (name, overrides, predicted) in enumerate(combinations):
             values = " ".join(f"{k}={shorten(format_value(v))}" for k, v in overrides.items())
             try:
-                config = run_config({**self.fixed, **overrides})
+                config = run_config(settings[index])
             except ValidationError as error:
                 for problem in problems_of(error, RunConfig):
                     impossible.setdefault(problem, []).append(values)
@@ -219,7 +137,7 @@ class Sweep(Frozen):
             names |= {name} if name else set()
             yield Arm(name, overrides, config, predicted)
         for problem, arms in impossible.items():
-            shared = self.fixed if len(arms) == len([*self._combinations()]) else {}
+            shared = self.fixed if len(arms) == len(combinations) else {}
             problems.append(problem_of_arms(problem, arms, where, shared))
 
     def _combinations(self) -> Iterator[tuple[str | None, Settings, float | None]]:

@@ -18,8 +18,9 @@ from fmnist_tuning.metrics import METRIC_NAMES, REQUIRED
 from fmnist_tuning.store import records
 from fmnist_tuning.sweeps.problems import Frozen, Problem, raise_problems
 from fmnist_tuning.sweeps.runs import fingerprint
+from fmnist_tuning.sweeps.sections import SweepId
 from fmnist_tuning.sweeps.settings import RunConfig
-from fmnist_tuning.sweeps.sweep import Sweep, SweepId
+from fmnist_tuning.sweeps.sweep import Sweep
 from fmnist_tuning.text import control_character, shown
 
 OUTCOME_STEP: Final = 0

@@ -21,8 +21,8 @@ from fmnist_tuning.report.wording import (
     spread,
 )
 from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.sections import Claim
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
-from fmnist_tuning.sweeps.sweep import Claim
 from fmnist_tuning.text import counted, markdown, markdown_code
 
 _FINDINGS: Final = {
