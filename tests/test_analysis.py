@@ -9,8 +9,9 @@ from fmnist_tuning.analysis.best import standings
 from fmnist_tuning.analysis.contrasts import contrast
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import Summary, summary
+from fmnist_tuning.analysis.groups import compare, matching
 from fmnist_tuning.analysis.pool import Pool
-from fmnist_tuning.analysis.verdicts import compare, groups, judge_claims, told_apart
+from fmnist_tuning.analysis.verdicts import judge_claims, told_apart
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.report.wording import outcome, spread, worded_difference
 
@@ -109,7 +110,7 @@ def test_only_seeds_that_every_arm_of_a_side_has(tmp_path):
     frames = frames_of(
         sweep, keep=lambda run: not (run.config.seed == 2 and run.config.dropout_rate == 0.3)
     )
-    asked = groups(frames, {"dropout_rate": [0.0, 0.3]}, {"dropout_rate": 0.7})
+    asked = matching(frames, {"dropout_rate": [0.0, 0.3]}, {"dropout_rate": 0.7})
     found = compare(asked, ACCURACY, Pool([frames]))
     assert found.seeds == 2
     assert found.method == "paired t"
@@ -169,7 +170,7 @@ def test_answers_agree_with_the_claims(tmp_path):
 
         frames = frames_of(sweep_of(text, tmp_path), accuracy)
         for claim, verdict in judge_claims(frames, {}):
-            certain = told_apart(frames, [groups(frames, claim.versus, claim.arm)], {})[0]
+            certain = told_apart(frames, [matching(frames, claim.versus, claim.arm)], {})[0]
             assert certain == (verdict.word in {"supported", "refuted"})
 
 

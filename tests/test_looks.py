@@ -123,12 +123,12 @@ def test_what_the_pool_holds(tmp_path):
         sweep_of(text.replace("S", "c", 1).replace("EXTRA", ", epochs: [3]"), tmp_path)
     )
     like = one.arms[0].config
-    spread = Pool([one, same, other]).spread("final_val_accuracy", like)
-    assert spread == Pool([one]).spread("final_val_accuracy", like)
+    spread = Pool([one, same, other]).spread("final_val_accuracy", [like])
+    assert spread == Pool([one]).spread("final_val_accuracy", [like])
     assert spread.freedom == 3 * 4 - 3 - 3
-    assert Pool([one]).spread("final_val_accuracy", like, 2).freedom == 3 * 2 - 3 - 1
+    assert Pool([one]).spread("final_val_accuracy", [like], 2).freedom == 3 * 2 - 3 - 1
     moved = replace(one, rows=tuple(row._replace(device="cuda") for row in one.rows))
-    assert Pool([moved, other]).spread("final_val_accuracy", other.arms[0].config).freedom == 6
+    assert Pool([moved, other]).spread("final_val_accuracy", [other.arms[0].config]).freedom == 6
 
 
 def noisy(shift, scale=0.001):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.analysis.groups import groups_of
 from fmnist_tuning.analysis.looks import CLAIMS_RATE, weights
 from fmnist_tuning.analysis.pool import pool_of
 from fmnist_tuning.analysis.power import detectable
 from fmnist_tuning.analysis.spread import POOL_FREEDOM, PRIOR_FREEDOM
-from fmnist_tuning.analysis.verdicts import DECIDED, Verdict, groups_of, judge_claims
+from fmnist_tuning.analysis.verdicts import DECIDED, Verdict, judge_claims
 from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
@@ -177,9 +178,9 @@ def forecasts(sweeps: Sequence[Sweep], every: Mapping[str, SweepFrames]) -> Iter
             arms = [a for a in sweep.arms if a.matches(claim.arm)]
             versus = [a for a in sweep.arms if a.matches(claim.versus)]
             metric = METRICS[claim.metric]
-            if not arms or metric.ratio or metric.of_machine:
+            if not arms or claim.compare != "mean" or metric.ratio or metric.of_machine:
                 continue
-            spread = pool.spread(claim.metric, arms[0].config)
+            spread = pool.spread(claim.metric, [arm.config for arm in (*arms, *versus)])
             known = spread.prior > 0
             each = math.sqrt(spread.paired) if known else _SHIPPED.get(claim.metric)
             if each is None:

@@ -7,8 +7,9 @@ from statistics import fmean
 
 from fmnist_tuning.analysis.contrasts import moderated_interval
 from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.analysis.groups import Groups, matching
 from fmnist_tuning.analysis.pool import pool_of
-from fmnist_tuning.analysis.verdicts import Groups, groups, judge_claims, told_apart
+from fmnist_tuning.analysis.verdicts import judge_claims, told_apart
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
 
@@ -61,10 +62,10 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
         values = [*place[0].by_seed([place[1]], metric).values()]
         if not values:
             return -math.inf, -math.inf
-        low, _ = moderated_interval(values, pool.spread(metric, place[1].config))
+        low, _ = moderated_interval(values, pool.spread(metric, [place[1].config]))
         return low if known else fmean(values), fmean(values)
 
-    known = all(pool.spread(metric, arm.config).prior for _, arm in places)
+    known = all(pool.spread(metric, [arm.config]).prior for _, arm in places)
     return max(places, key=surely)
 
 
@@ -95,9 +96,10 @@ def _with_those_below(
     """With the arms that claims show to be worse than one of them."""
     steps = []
     for claim, verdict in judge_claims(frames, others):
-        if verdict is None or claim.metric not in {ACCURACY, LATE_ACCURACY} or claim.versus_sweep:
+        about_means = claim.compare == "mean" and claim.metric in {ACCURACY, LATE_ACCURACY}
+        if verdict is None or not about_means or claim.versus_sweep:
             continue
-        asked = groups(frames, claim.arm, claim.versus)
+        asked = matching(frames, claim.arm, claim.versus)
         if verdict.word in {"supported", "refuted"} and len(asked.arms) == len(asked.versus) == 1:
             one, other = asked.arms[0].label, asked.versus[0].label
             steps.append((one, other) if verdict.contrast.difference > 0 else (other, one))

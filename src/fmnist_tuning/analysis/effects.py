@@ -6,8 +6,8 @@ from typing import Any
 
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import SweepFrames, summary
+from fmnist_tuning.analysis.groups import Groups, compare, matching
 from fmnist_tuning.analysis.pool import Pool
-from fmnist_tuning.analysis.verdicts import Groups, compare, groups
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
 
@@ -38,7 +38,7 @@ def factorial_effects(frames: SweepFrames, metric: str, pool: Pool) -> list[Effe
     effects = []
     for factor, (reference, *levels) in grid.items():
         for level in levels:
-            asked = groups(frames, {factor: level}, {factor: reference})
+            asked = matching(frames, {factor: level}, {factor: reference})
             found = compare(asked, metric, pool)
             if found is not None:
                 effects.append(Effect(_difference(factor, level, reference), asked, found))

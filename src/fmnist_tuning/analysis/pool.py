@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _ALIKE: Final = (
     *("train_size", "val_size", "validation", "holdout_size"),
-    *("epochs", "optimizer", "precision"),
+    *("epochs", "early_stopping", "optimizer", "schedule", "weight_averaging", "precision"),
 )
 
 
@@ -34,12 +34,17 @@ class Pool:
                 arm.setdefault(row.seed, row)
                 self._devices.setdefault(row.arm.config, set()).add(row.device)
 
-    def spread(self, metric: str, like: RunConfig, most: int | None = None) -> Spread:
-        """The spread of a metric over the arms that are trained and judged as `like` is.
+    def spread(self, metric: str, likes: Sequence[RunConfig], most: int | None = None) -> Spread:
+        """The spread of a metric over the arms that are trained and judged as `likes` are.
 
-        Those have the same images, epochs, optimizer, precision and device. Of each arm the first
-        `most` seeds count, so that a look finds the same spread when there are more seeds.
+        Those have the same images, epochs, optimizer, schedule, weight averaging, precision and
+        device. Of each arm the first
+        `most` seeds count, so that a look finds the same spread when there are more seeds. If
+        `likes` differ among themselves, no spread holds for all of them, and it is unknown.
         """
+        like, *rest = likes
+        if not all(_alike(other, like) for other in rest):
+            return UNKNOWN
         devices = frozenset(self._devices.get(like, ()))
         asked = metric, most, devices, tuple(getattr(like, key) for key in _ALIKE)
         if asked not in self._spreads:

@@ -7,10 +7,11 @@ shared by all that its tables and the journal say besides. See docs/statistics.m
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from fmnist_tuning.analysis.contrasts import Contrast, Question, contrast
+from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.analysis.groups import Groups, compare, groups_of
 from fmnist_tuning.analysis.looks import (
     CLAIMS_RATE,
     REST_RATE,
@@ -22,9 +23,7 @@ from fmnist_tuning.analysis.looks import (
 )
 from fmnist_tuning.analysis.pool import Pool, pool_of
 from fmnist_tuning.analysis.power import Needed, seeds_needed
-from fmnist_tuning.analysis.spread import UNKNOWN
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
-from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.sections import Claim
 
@@ -46,48 +45,6 @@ class Verdict:
     seeds_needed: Needed | None  # for an inconclusive claim
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Two groups of a sweep's arms; the second may be another sweep's."""
-
-    frames: SweepFrames
-    arms: Sequence[Arm]
-    versus: Sequence[Arm]
-    other: SweepFrames | None = None
-
-    def question(self, metric: str) -> Question:
-        """What a contrast between them answers."""
-        sides = (frozenset(arm.config for arm in side) for side in (self.arms, self.versus))
-        return metric, frozenset(sides)
-
-    def values(self, metric: str) -> tuple[dict[int, float], dict[int, float]]:
-        """A metric by seed for both, in the order of their sweep's seeds."""
-        return _by_seed(self.frames, self.arms, metric), _by_seed(
-            self.other or self.frames, self.versus, metric
-        )
-
-
-def groups(
-    frames: SweepFrames,
-    arm: Mapping[str, Any],
-    versus: Mapping[str, Any],
-    other: SweepFrames | None = None,
-) -> Groups:
-    """The arms that match two groups of settings; settings that are left out match all values."""
-    return Groups(
-        frames,
-        [a for a in frames.sweep.arms if a.matches(arm)],
-        [a for a in (other or frames).sweep.arms if a.matches(versus)],
-        other,
-    )
-
-
-def compare(asked: Groups, metric: str, pool: Pool) -> Contrast | None:
-    """The contrast between two groups, over all their seeds; None while a side has no runs."""
-    seeds = _seeds(*asked.values(metric))
-    return _contrast(asked, metric, seeds, pool) if seeds else None
-
-
 def judge_claims(
     frames: SweepFrames, others: Mapping[str, SweepFrames]
 ) -> list[tuple[Claim, Verdict | None]]:
@@ -100,10 +57,17 @@ def judge_claims(
     pool = pool_of({**others, frames.sweep.id: frames}.values())
     asked = [groups_of(claim, frames, others) for claim in frames.sweep.claims]
     judged = [
-        _evidence(groups_, claim.metric, pool, claim.margin, beyond=claim.expect == "equal")
-        if groups_ and not METRICS[claim.metric].of_machine
+        _evidence(
+            groups,
+            claim.metric,
+            pool,
+            claim.margin,
+            expect_equal=claim.expect == "equal",
+            of_spread=claim.compare == "spread",
+        )
+        if groups and not METRICS[claim.metric].of_machine
         else []
-        for claim, groups_ in zip(frames.sweep.claims, asked, strict=True)
+        for claim, groups in zip(frames.sweep.claims, asked, strict=True)
     ]
     open_ = [
         n
@@ -175,89 +139,41 @@ def _agree(asked: Groups, pool: Pool) -> bool:
     return one * other > 0
 
 
-def groups_of(
-    claim: Claim, frames: SweepFrames, others: Mapping[str, SweepFrames]
-) -> Groups | None:
-    """The two groups of arms that a claim compares; None if their sweep is not in the study."""
-    if claim.versus_sweep is None:
-        return groups(frames, claim.arm, claim.versus)
-    other = others.get(claim.versus_sweep)
-    if other is None:
-        return None
-    asked = groups(frames, claim.arm, claim.versus, other)
-    rivals = {arm.config for arm in asked.versus}
-    own = [arm for arm in frames.sweep.arms if arm.config in rivals]
-    # Trained here with the same seeds, they are compared pair by pair.
-    return Groups(frames, asked.arms, own) if len(own) == len(rivals) else asked
-
-
 def _evidence(
-    asked: Groups, metric: str, pool: Pool, margin: float, *, beyond: bool = False
+    asked: Groups,
+    metric: str,
+    pool: Pool,
+    margin: float,
+    *,
+    expect_equal: bool = False,
+    of_spread: bool = False,
 ) -> list[Evidence]:
     """The evidence at each look that the runs have reached, none while a side has no runs.
 
     Without a plan of looks, all seeds are one look. The margin of a ratio becomes that of its
     logarithm.
     """
-    first, second = asked.values(metric)
-    there = _seeds(first, second)
+    there = asked.seeds(metric)
     if not there:
         return []
+
+    def contrast(seeds: int) -> Contrast:
+        if of_spread:
+            return asked.contrast_of_spreads(metric, seeds)
+        return asked.contrast(metric, seeds, pool)
+
     plan = asked.frames.sweep.looks
     reached = [*zip(plan, weights(plan), strict=True)] if plan else [(there, 1.0)]
     if plan and there < plan[0]:  # shown, and not judged
-        return [
-            Evidence(there, 0.0, _contrast(asked, metric, there, pool), margin, math.nan, math.nan)
-        ]
-    if METRICS[metric].ratio:
+        return [Evidence(there, 0.0, contrast(there), margin, math.nan, math.nan)]
+    if METRICS[metric].ratio and not of_spread:
+        _, second = asked.values(metric)
         margin = math.log1p(margin / math.exp(_mean(second)))
     return [
-        evidence(
-            look,
-            weight,
-            _contrast(asked, metric, look, pool),
-            margin,
-            beyond=beyond,
-        )
+        evidence(look, weight, contrast(look), margin, beyond=expect_equal)
         for look, weight in reached
         if look <= there
     ]
-
-
-def _contrast(asked: Groups, metric: str, seeds: int, pool: Pool) -> Contrast:
-    """Over the first seeds that both have; if too few are shared, over the first of each."""
-    first, second = asked.values(metric)
-    shared = [seed for seed in first if seed in second][:seeds]
-    if len(shared) == seeds:
-        first, second = ({seed: side[seed] for seed in shared} for side in (first, second))
-    else:
-        first, second = (dict([*side.items()][:seeds]) for side in (first, second))
-    spread = UNKNOWN
-    if not METRICS[metric].ratio:
-        spread = pool.spread(metric, asked.arms[0].config, seeds)
-    return contrast(
-        first,
-        second,
-        arms=(len(asked.arms), len(asked.versus)),
-        spread=spread,
-        exact=METRICS[metric].exact,
-        question=asked.question(metric),
-    )
-
-
-def _seeds(first: Mapping[int, float], second: Mapping[int, float]) -> int:
-    """How many seeds a comparison has: pairs, if half of them or more are shared."""
-    least, shared = min(len(first), len(second)), len(first.keys() & second.keys())
-    return shared if 2 * shared >= least else least
-
-
-def _by_seed(frames: SweepFrames, arms: Sequence[Arm], metric: str) -> dict[int, float]:
-    values = frames.by_seed(arms, metric)
-    order = frames.sweep.first_seeds(max(len(frames.sweep.seeds_of(arm)) for arm in arms))
-    shown = {seed: values[seed] for seed in order if seed in values}
-    if METRICS[metric].ratio:
-        return {seed: math.log(value) for seed, value in shown.items() if value > 0}
-    return shown
 
 
 def _mean(values: Mapping[int, float]) -> float:

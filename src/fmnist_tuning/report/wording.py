@@ -48,8 +48,9 @@ def outcome(claim: Claim, verdict: Verdict | None, frames: SweepFrames) -> str:
         return f"{verdict.word}: {worded_difference(metric, found)}; {first}"
     ends = (verdict.low, verdict.high, found.low, found.high)
     low, high, *plain = (metric.signed(end, found.difference) for end in ends)
+    what = "spread " if claim.compare == "spread" else ""
     text = (
-        f"{verdict.word} at {counted(verdict.look, 'seed')}: "
+        f"{verdict.word} at {counted(verdict.look, 'seed')}: {what}"
         f"{metric.format_difference(found.difference)} (95 % interval {plain[0]} to {plain[1]}, "
         f"adjusted {low} to {high})"
     )

@@ -57,7 +57,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 class Claim(Frozen):
     """A hypothesis about the difference between two arms, which are selected by their settings.
 
-    A list selects any of its values. If several arms match, their mean is used.
+    A list selects any of its values. If several arms match, their mean is used. A claim about the
+    spread compares how far a metric is from its arm's median, in the mean over seeds.
     """
 
     that: Text  # the hypothesis in words
@@ -65,12 +66,16 @@ class Claim(Frozen):
     versus: Settings
     versus_sweep: SweepId | None = None  # if `versus` is in another sweep
     metric: Annotated[str, _matching("|".join(METRICS), ", ".join(METRICS))] = ACCURACY
+    compare: Literal["mean", "spread"] = "mean"  # of the metric between seeds
     expect: Literal["higher", "lower", "equal"]  # `arm`, compared with `versus`
     margin: Annotated[float, Field(ge=0)]  # the smallest difference that matters
 
     @pydantic.model_validator(mode="after")
     def _possible(self) -> Self:
         metric = METRICS[self.metric]
+        if self.compare == "spread" and (metric.exact or metric.ratio):
+            text = f"found spread, allowed with {self.metric}: mean"
+            raise_problems([Problem(("compare",), text)])
         most = metric.widest / 10
         if self.margin >= most:
             allowed = f"less than {most:.3g}, in the metric's own unit"

@@ -12,7 +12,8 @@ from fmnist_tuning.analysis.best import highest
 from fmnist_tuning.analysis.contrasts import t_quantile
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import summary
-from fmnist_tuning.analysis.verdicts import Groups, compare, told_apart
+from fmnist_tuning.analysis.groups import Groups, compare
+from fmnist_tuning.analysis.verdicts import told_apart
 from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import capital, described, lettered, listed, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
@@ -172,7 +173,7 @@ def _uncertainties(it: "Section", arms: Sequence[Arm]) -> list[float]:
     known = [it.others[id_] for id_ in combine.sources if id_ in it.others] if combine else []
     if combine is None or len(known) < len(combine.sources) or not arms:
         return [math.nan] * len(arms)
-    spread = it.pool.spread(ACCURACY, arms[0].config)
+    spread = it.pool.spread(ACCURACY, [arms[0].config])
     seeds = {
         frames.sweep.id: {arm.label: len(frames.seeds_of(arm)) for arm in frames.arms}
         for frames in known

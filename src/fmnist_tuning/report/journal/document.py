@@ -154,7 +154,7 @@ def _summary(sections: Sequence[Section]) -> str:
     looks = {verdict.look for verdict in judged if verdict is not None}
     claims = [section for section in sections if section.judged]
     wrong = 1 - (1 - CLAIMS_RATE - REST_RATE) ** len(claims)
-    spread = claims[0].pool.spread(LATE_ACCURACY, claims[0].frames.arms[0].config)
+    spread = claims[0].pool.spread(LATE_ACCURACY, [claims[0].frames.arms[0].config])
     repeats = (
         " Repeats of one configuration have a standard deviation of "
         f"{math.sqrt(spread.paired) * 100:.2f} points ({METRICS[LATE_ACCURACY].label}; "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fmnist_tuning.analysis.best import winner
-from fmnist_tuning.analysis.verdicts import Groups, compare
+from fmnist_tuning.analysis.groups import Groups, compare
 from fmnist_tuning.metrics import LATE_ACCURACY, METRICS
 from fmnist_tuning.report.wording import capital, described, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
