@@ -65,7 +65,7 @@ def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
 def test_the_seventh_experiment(tmp_path):
     """The README's own YAML is a sweep that could be run."""
     (text,) = blocks("yaml")
-    path = tmp_path / "exp7_width.yaml"
+    path = tmp_path / "width.yaml"
     path.write_text(text, encoding="utf-8")
     (sweep,) = load_sweeps([path])
     assert len(sweep.arms) == 6
@@ -75,19 +75,19 @@ def test_a_seventh_file_beside_the_six(fmnist_here, tmp_path):
     """Planned with the others and after them, without a line of Python."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (text,) = blocks("yaml")
-    (tmp_path / "configs/exp7_width.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "configs/width.yaml").write_text(text, encoding="utf-8")
     done = fmnist_here("plan", "configs", "--json")
     assert done.returncode == 0, done.stderr
     planned = [run["sweep"] for run in json.loads(done.stdout)["runs"]]
     # The sixth is decided by the runs of the first five.
-    assert list(dict.fromkeys(planned)) == [*EXPERIMENTS[:5], "exp7_width"]
+    assert list(dict.fromkeys(planned)) == [*EXPERIMENTS[:5], "width"]
 
 
 def test_the_mistake_in_the_readme(fmnist_here, tmp_path):
     """What a typing error prints is what the README says it prints."""
     (text,) = blocks("yaml")
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/exp7_width.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "configs/width.yaml").write_text(text, encoding="utf-8")
     (console,) = blocks("console")
     prompt, _, output = console.partition("\n")
     done = fmnist_here(*shlex.split(prompt.removeprefix("$ fmnist ")))

@@ -28,6 +28,7 @@ LAYERS = {
     "running": 5,
     "champion": 5,
     "deciding": 5,
+    "examples": 5,
     "prediction": 5,
     "terminal": 6,
     "outlook": 7,
@@ -35,6 +36,7 @@ LAYERS = {
     "progress": 7,
     "reading": 7,
     "study_commands": 8,
+    "transfer_commands": 8,
     "training_commands": 8,
     "cli": 9,
 }
@@ -103,6 +105,7 @@ def size(node: ast.FunctionDef, path: Path) -> int:
         "cli.py",
         "study_commands.py",
         "training_commands.py",
+        "transfer_commands.py",
     } and not node.name.startswith("_")
     first = node.body[0].lineno if command else node.lineno
     return node.end_lineno - first + 1

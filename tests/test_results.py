@@ -205,7 +205,7 @@ def test_a_damaged_journal_is_left_alone(fmnist_here, tmp_path):
 def test_another_sweep_finds_its_place(fmnist_here, tmp_path, study_of_six):
     """A seventh experiment is reported without a template of its own."""
     seventh = Sweep(
-        sweep="exp7_width",
+        sweep="width",
         title="Width | of <b>hidden</b>",
         grid={"fc_units": [[64], [128]]},
         seeds=(0, 1),

@@ -18,16 +18,9 @@ from fmnist_tuning import options
 from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDataError
 from fmnist_tuning.interruption import handle_signals
 from fmnist_tuning.options import degrade_output, say
-from fmnist_tuning.study_commands import (
-    champion,
-    export,
-    import_,
-    journal,
-    plot,
-    predict,
-    results,
-)
+from fmnist_tuning.study_commands import champion, journal, plot, predict, results
 from fmnist_tuning.training_commands import plan, run
+from fmnist_tuning.transfer_commands import export, import_
 
 _Options = ParamSpec("_Options")
 _GARBAGE = 1_000_000

@@ -1,9 +1,8 @@
-"""The commands on a study that is there: read it, draw it, judge it, take it elsewhere."""
+"""The commands on a study that is there: read it, draw it, judge it, use its best network."""
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fmnist_tuning import DEFAULT_STUDY, options
-from fmnist_tuning.errors import FmnistError, PictureError
+from fmnist_tuning.errors import FmnistError, MissingDataError, PictureError
 from fmnist_tuning.options import say
 from fmnist_tuning.text import user_path
 
@@ -51,6 +50,7 @@ def plot(
     *,
     experiment: options.Experiment = DEFAULT_STUDY,
     tracking_uri: options.TrackingUri = None,
+    data_dir: options.DataDir = None,
     output: options.FigureFolder = None,
     file_format: Annotated[
         Literal["png", "svg", "pdf"] | None,
@@ -68,6 +68,16 @@ def plot(
             say(f"{frames.lacking}: {', '.join(frames.missing[:5])}", err=True)
     for sweep, drawn in draw_study(found.sweeps, file_format, others=found.every, sheet=style):
         _keep(drawn, output, found.study, found.sweep_run_ids[sweep])
+    for sweep, frames in found.sweeps.items():
+        if any(arm.config.augmentation != "none" for arm in frames.arms):
+            from fmnist_tuning.examples import draw_examples
+
+            try:
+                examples = draw_examples(frames, data_dir, file_format, sheet=style)
+            except MissingDataError as error:
+                say(f"{sweep}: its augmented images are not drawn: {error}", err=True)
+            else:
+                _keep(examples, output, found.study, found.sweep_run_ids[sweep])
     if not sweeps:
         _keep(draw_study_claims(found.every, file_format, sheet=style), output, found.study)
     _name_unreadable(found)
@@ -250,42 +260,3 @@ def predict(
         say(f"error: {image.problem}", err=True)
     if unread:
         raise typer.Exit(1)
-
-
-def export(
-    file: options.StudyFile,
-    *,
-    experiment: options.Experiment = DEFAULT_STUDY,
-    tracking_uri: options.TrackingUri = None,
-) -> None:
-    """Write a study's sweeps and finished runs to one file, for any other store; - is stdout."""
-    from fmnist_tuning.files import write_whole
-    from fmnist_tuning.reading import Reading
-    from fmnist_tuning.store.study import Study
-    from fmnist_tuning.terminal import console
-    from fmnist_tuning.transfer.merge import export_study
-    from fmnist_tuning.transfer.study_file import pack_study
-
-    watch = Reading(console(stderr=True))
-    exported = export_study(replace(Study.existing(experiment, tracking_uri), watch=watch))
-    content = pack_study(exported.entries, compressed=file.suffix != ".jsonl")
-    if to_stdout := str(file) in {"-", "/dev/stdout"}:
-        typer.get_binary_stream("stdout").write(content)
-    else:
-        write_whole(file, content)
-    for what in exported.left_out:
-        say(f"left out: {what}", err=True)
-    say(f"{file}: {exported}", err=to_stdout)
-
-
-def import_(
-    file: options.StudyFile,
-    *,
-    experiment: options.Experiment = DEFAULT_STUDY,
-    tracking_uri: options.TrackingUri = None,
-) -> None:
-    """Add the sweeps and runs of such a file to a study; runs that it has stay as they are."""
-    from fmnist_tuning.transfer.merge import import_study
-    from fmnist_tuning.transfer.study_file import read_file
-
-    say(import_study(read_file(file), experiment, tracking_uri))

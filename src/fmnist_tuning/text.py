@@ -87,3 +87,9 @@ def _one_line(text: str) -> str:
     visible = "".join(sign if sign.isprintable() else " " for sign in text)
     # Text that looks like one of our markers would break the journal when it is written again.
     return re.sub("fmnist:(?=begin|end)", "fmnist: ", " ".join(visible.split()))
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by, in which numbers count as numbers: `exp9` comes before `exp10`."""
+    parts = re.split(r"([0-9]{1,18})", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -26,7 +26,7 @@ from fmnist_tuning.store.page import SHARE_KEY, VIEW, view
 from fmnist_tuning.store.records import TrackedRun, TrackedSweep, UnfinishedRun
 from fmnist_tuning.store.uris import public, resolve, translated
 from fmnist_tuning.sweeps.sweep import Sweep
-from fmnist_tuning.text import command_name
+from fmnist_tuning.text import by_number, command_name
 
 # MLflow can show an experiment in two ways; this one has the curves of trainings.
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
@@ -179,8 +179,9 @@ class Study:
         return [records.unfinished_run(run) for run in found]
 
     def sweeps(self) -> list[TrackedSweep]:
-        """Every sweep that was ever run, sorted by id."""
-        return [records.tracked_sweep(run) for _, run in sorted(self._sweep_runs().items())]
+        """Every sweep that was ever run, in the order of their ids: 9 comes before 10."""
+        found = self._sweep_runs()
+        return [records.tracked_sweep(found[id_]) for id_ in sorted(found, key=by_number)]
 
     def definitions(self, ids: Collection[str]) -> dict[str, Sweep]:
         """The definitions of these sweeps, as last run; sweeps that never ran are left out."""

@@ -31,13 +31,23 @@ def training_macs(config: RunConfig) -> int:
 
     A backward pass repeats each layer's multiplications once for the gradients of its weights, and
     once for those of its inputs, which the first layer does not need. After the last epoch, all
-    training images are scored once more.
+    training images are scored once more. Where weights are averaged, convolutions see all of them
+    once more after each epoch, for batch norm. All epochs count, even if a training stops early.
     """
-    layers = [multiplications for multiplications, _ in _convolutions(config)]
-    layers += [inputs * outputs for inputs, outputs in _linear_layers(config)]
-    forward = sum(layers)
-    epoch = config.train_size * (3 * forward - layers[0]) + config.val_size * forward
-    return config.epochs * epoch + config.train_size * forward
+    blocks = [multiplications for multiplications, _ in _convolutions(config)]
+    forward = sum(blocks) + sum(inputs * outputs for inputs, outputs in _linear_layers(config))
+    epoch = config.train_size * (3 * forward - blocks[0]) + config.val_size * forward
+    averaged = _averaged_epochs(config) if config.use_batch_norm else 0
+    again = config.train_size * (forward + averaged * sum(blocks))
+    return config.epochs * epoch + again
+
+
+def _averaged_epochs(config: RunConfig) -> int:
+    """After how many epochs there is an average of the weights."""
+    if config.weight_averaging == "none":
+        return 0
+    before = config.swa_start if config.weight_averaging == "swa" else 0.0
+    return sum(epoch / config.epochs > before for epoch in range(1, config.epochs + 1))
 
 
 def forward_cost(config: RunConfig) -> int:

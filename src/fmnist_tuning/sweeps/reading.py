@@ -14,7 +14,7 @@ from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
-from fmnist_tuning.text import shown
+from fmnist_tuning.text import by_number, shown
 
 FRESH_SEEDS_FROM: Final = 1_000
 """Added to the seeds of a combination, so the seeds that picked its arms do not also judge them."""
@@ -32,7 +32,7 @@ def load_sweeps(
     figures: Mapping[str, tuple[str, ...]] | None = None,
     images: tuple[int, int] = (TRAIN_IMAGES, TEST_IMAGES),
 ) -> list[Sweep]:
-    """Read sweep files in the order given; a folder stands for its YAML files, sorted by name.
+    """Read sweep files in the order given; a folder stands for its YAML files, in order of name.
 
     `overrides` replace or extend every sweep's `fixed`; `seeds` replace every sweep's own.
     `figures` are the kinds of figure with the axes that each needs; None does not check figures.
@@ -112,7 +112,8 @@ def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
     for path in paths:
         try:
             if path.is_dir():
-                inside = sorted(p for p in path.iterdir() if _is_sweep_file(p))
+                found = filter(_is_sweep_file, path.iterdir())
+                inside = sorted(found, key=lambda file: by_number(file.name))
                 if not inside:
                     problems.append(f"{path}: this folder has no .yaml file")
                 files += inside

@@ -1,7 +1,8 @@
 """What a classifier says about labelled images, and figures of its mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Final
 
 import numpy as np
@@ -106,4 +107,22 @@ def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str)
         "Above each: true class → predicted class, and the probability that the network gave it.",
         note,
     )
+    return figure
+
+
+def draw_augmented(
+    images: NDArray[np.uint8], changed: Mapping[str, NDArray[np.uint8]], title: str
+) -> Figure:
+    """Images (N, S, S) in the first row, and below each what augmentations made of it."""
+    rows = {"as they are": images, **changed}
+    figure, axes = new_figure(
+        title, 0.6 + 0.95 * len(rows), nrows=len(rows), ncols=len(images), squeeze=False
+    )
+    for line, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for panel, picture in zip(line, pictures, strict=True):
+            panel.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            panel.set(xticks=[], yticks=[])
+            panel.grid(visible=False)
+        line[0].set_ylabel(fill(label, 16), rotation=0, ha="right", va="center")
+    add_note(figure, "One of the many versions of each image that a training sees.")
     return figure

@@ -16,7 +16,7 @@ from fmnist_tuning.errors import JournalError
 _MARKER: Final = re.compile(r"<!-- fmnist:(begin|end) ([a-z0-9_.-]+) -->")
 _REMAINS: Final = re.compile(r"fmnist:(begin|end)")
 
-_ADDED: Final = {"answer"}
+_ADDED: Final = {"answer", "directions"}
 """Blocks that the journals of older versions lack; they stay without."""
 
 

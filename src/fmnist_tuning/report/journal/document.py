@@ -77,6 +77,16 @@ def journal_diff(present: str, text: str, path: Path) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
+def _direction(sections: Sequence[Section], setting: str, text: str) -> str:
+    """A future direction, ticked if the study has runs that differ in its setting."""
+    tried = [
+        f"*{section.title}* ({markdown_code(section.id)})"
+        for section in sections
+        if len({getattr(arm.config, setting) for arm in section.frames.arms}) > 1
+    ]
+    return f"- [x] {text}: see {listed(tried)}" if tried else f"- [ ] {text}"
+
+
 def _check_study(present: str, study: str) -> None:
     """Refuse the journal of another study; journals of older versions do not name theirs."""
     found = re.search(r"<!-- fmnist:study (.+) -->", present)
@@ -111,6 +121,7 @@ def _render(results: StudyResults, figures: Path, present: str | None) -> str:
         sections=defaultdict(lambda: None, sections),
         more=[section for sweep, section in sections.items() if own or sweep not in six],
         answers=answers,
+        direction=partial(_direction, list(sections.values())),
         param=partial(_values, results),
         study=markdown_code(results.study.name),
         study_marker=f"<!-- fmnist:study {quote(results.study.name)} -->",

@@ -1,0 +1,56 @@
+"""What augmentation makes of training images, drawn for the sweeps that use it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fmnist_tuning.analysis.frames import SweepFrames
+from fmnist_tuning.data.files import find
+from fmnist_tuning.data.images import pixel_statistics
+from fmnist_tuning.report.figures.garments import draw_augmented
+from fmnist_tuning.report.figures.style import Format, encode_figure, styled
+from fmnist_tuning.report.wording import settings_of
+from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.training.augmentation import Augmenter
+from fmnist_tuning.training.building import Stream, generator
+
+IMAGES: Final = 8
+_MOST_ARMS: Final = 8
+
+
+def draw_examples(
+    frames: SweepFrames, data_dir: Path | None, kind: Format | None, *, sheet: str | None
+) -> Mapping[str, bytes]:
+    """Eight training images and their changed versions, a row for each arm that changes them.
+
+    The content of the figure by its file name; empty for a sweep that changes no images.
+
+    Raises:
+        DataError: When the images are missing or damaged.
+    """
+    arms = [arm for arm in frames.arms if arm.config.augmentation != "none"]
+    if not arms:
+        return {}
+    files = find(data_dir)
+    level = pixel_statistics(files.train_images)[0] * 255
+    # The first image of each class, as far as they go.
+    _, first = np.unique(files.train_labels, return_index=True)
+    images = files.train_images[np.sort(first)[:IMAGES]]
+    rows = {settings_of(arm): augmented(images, arm.config, level) for arm in arms[:_MOST_ARMS]}
+    with styled(sheet):
+        figure = draw_augmented(images, rows, frames.sweep.title)
+        name = f"{frames.sweep.id}_examples.{kind or 'png'}"
+        return {name: encode_figure(figure, kind or "png")}
+
+
+def augmented(images: NDArray[np.uint8], config: RunConfig, level: float) -> NDArray[np.uint8]:
+    """(N, S, S) images as an epoch of this configuration may show them; `level` is what erases."""
+    augmenter = Augmenter(**config.arguments("augmentation"))
+    chances = augmenter.draw(len(images), generator(config.seed, Stream.AUGMENTATION))
+    changed = augmenter(torch.from_numpy(images)[:, None].float(), chances, level)
+    made: NDArray[np.uint8] = changed[:, 0].round().byte().numpy()
+    return made
