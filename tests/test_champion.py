@@ -343,6 +343,15 @@ def test_test_images_by_number(in_study):
     assert answers[0]["garment"] in done.stdout
 
 
+@pytest.mark.parametrize("number", ["100", "99999999999999999999", "9" * 5000])
+def test_a_number_that_no_test_image_has(in_study, number):
+    """Said with the numbers that there are."""
+    done = in_study("predict", number)
+    assert done.returncode == 2
+    assert "no test image and no file; test images are 0 to 99" in done.stderr
+    assert len(done.stderr) < 200
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpeg"])
 def test_a_file_is_seen_as_the_image_that_it_holds(in_study, tmp_path, suffix):
     """A test image written to a file gets the test image's answer."""
@@ -415,17 +424,17 @@ def test_the_figures_say_what_is_taken_for_what():
     """Class names, counts, accuracies a class; truth and error above each mistake."""
     from matplotlib.text import Text
 
-    from fmnist_tuning.data.files import CLASS_NAMES
     from fmnist_tuning.report.figures.garments import draw_confusion, draw_mistakes
+    from fmnist_tuning.sweeps.datasets import FASHION
 
     def texts(figure) -> list[str]:
         return [text.get_text() for text in figure.findobj(Text)]
 
-    confusion = texts(draw_confusion(hand_made(), CLASS_NAMES, "Title", "Note"))
+    confusion = texts(draw_confusion(hand_made(), FASHION.classes, "Title", "Note"))
     assert {"Title", "Ankle boot", "100.0", "0.0", "true", "predicted"} <= set(confusion)
     assert confusion.count("100.0") + confusion.count("0.0") == 5  # classes without images: unknown
     assert any("60.00 % of the test set's 5 images are right." in text for text in confusion)
-    mistakes = texts(draw_mistakes(hand_made(), CLASS_NAMES, "Title", "Note"))
+    mistakes = texts(draw_mistakes(hand_made(), FASHION.classes, "Title", "Note"))
     assert "Coat →\nBag\n97.0 %" in mistakes
     assert any(text.startswith("The 2 of 2 mistakes") for text in mistakes)
 

@@ -18,6 +18,7 @@ from fmnist_tuning.data.fetch import fetch_images
 from fmnist_tuning.data.files import PUBLISHED, TORCHVISION_LAYOUT, DataFiles, find, verify
 from fmnist_tuning.errors import DataError, MissingDataError
 from fmnist_tuning.store.study import Study
+from fmnist_tuning.sweeps.datasets import Shape
 from fmnist_tuning.sweeps.reading import load_sweeps
 
 
@@ -309,9 +310,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def tensors(tiny_data):
     import torch
 
-    from fmnist_tuning.data.images import FashionMnist
+    from fmnist_tuning.data.images import ImageSet
 
-    return FashionMnist.load(verify(tiny_data).arrays, torch.device("cpu"))
+    return ImageSet.load(verify(tiny_data).arrays, torch.device("cpu"))
 
 
 def select(tensors, **options):
@@ -385,25 +386,27 @@ def test_batches_show_every_image_once(tensors):
 def _look(images, connection):
     import numpy as np
 
-    connection.send([int(array.sum(dtype=np.int64)) for array in images.arrays])
-    images.arrays[0][:] = 7
+    arrays = images.arrays["fashion_mnist"]
+    connection.send([int(array.sum(dtype=np.int64)) for array in arrays])
+    arrays[0][:] = 7
 
 
 @pytest.mark.slow
 def test_processes_share_the_images(tiny_data):
     """A process that is started as workers are reads the very memory, and no copy of it."""
-    from fmnist_tuning.data.files import SharedImages
+    from fmnist_tuning.data.shared import SharedImages
     from fmnist_tuning.running.pool import context
 
-    shared = SharedImages(verify(tiny_data))
-    sums = [int(array.sum(dtype=np.int64)) for array in shared.arrays]
+    shared = SharedImages([verify(tiny_data)])
+    arrays = shared.arrays["fashion_mnist"]
+    sums = [int(array.sum(dtype=np.int64)) for array in arrays]
     ours, theirs = context().Pipe()
     process = context().Process(target=_look, args=(shared, theirs))
     process.start()
     process.join(60)
     assert process.exitcode == 0
     assert ours.recv() == sums
-    assert (shared.arrays[0] == 7).all()
+    assert (arrays[0] == 7).all()
 
 
 def test_names_with_dots_and_nested_folders(tmp_path):
@@ -413,7 +416,7 @@ def test_names_with_dots_and_nested_folders(tmp_path):
         path.rename(path.with_name(path.name.replace("-idx", ".idx")))
     listing = tmp_path / "archive/fashion/SHA256SUMS"
     listing.write_text(listing.read_text().replace("-idx", ".idx"))
-    assert find(tmp_path).counts == find(write_data(tmp_path / "plain")).counts
+    assert find(tmp_path).shape == find(write_data(tmp_path / "plain")).shape
 
 
 def test_own_images_without_a_list(tmp_path):
@@ -423,7 +426,7 @@ def test_own_images_without_a_list(tmp_path):
         verify(folder)
     (command,) = re.findall(r"`(cd .*? && sha256sum .*?)`", str(caught.value))
     subprocess.run(["sh", "-c", command], check=True)
-    assert verify(folder).counts == (TRAIN_COUNT, TEST_COUNT)
+    assert verify(folder).shape == Shape(TRAIN_COUNT, TEST_COUNT, 28, 1, 10)
 
 
 def test_tables_from_kaggle(tmp_path, fmnist_here):
@@ -491,7 +494,7 @@ def test_all_of_a_holdout(sweep_file):
     """What the holdout leaves."""
     fixed = "fixed: {validation: holdout, holdout_size: 40}\n"
     text = f"sweep: s\ntitle: S\ngrid: {{dropout_rate: [0.0]}}\n{fixed}"
-    (sweep,) = load_sweeps([sweep_file(text)], images=(400, 100))
+    (sweep,) = load_sweeps([sweep_file(text)], shapes={"fashion_mnist": Shape(400, 100, 28, 1, 10)})
     assert (sweep.arms[0].config.train_size, sweep.arms[0].config.val_size) == (360, 40)
 
 

@@ -45,7 +45,7 @@ def study(migrated):
 def execution(sweeps, study, files, *, force=False, fail_fast=False, device="auto", jobs=None):
     """The events of sweeps, planned and run as the command does."""
     plan = plan_study(sweeps, study, files.digest, force=force)
-    with closing(WorkerPool(files, device, jobs)) as pool:
+    with closing(WorkerPool([files], device, jobs)) as pool:
         yield from execute(plan, study, files.digest, pool, force=force, fail_fast=fail_fast)
 
 

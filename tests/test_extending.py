@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from fmnist_tuning.data.images import FashionMnist
+from fmnist_tuning.data.images import ImageSet
 from fmnist_tuning.metrics import METRICS, DerivedMetrics, EpochMetrics, RunOutcome
 from fmnist_tuning.report.figures.kinds import KINDS
 from fmnist_tuning.sweeps.marks import For, Later
@@ -27,7 +27,7 @@ COMPONENTS = {
     "augmentation": Augmenter.__init__,
     "early stopping": is_enough,
     "loop": train,
-    "images": FashionMnist.select,
+    "images": ImageSet.select,
 }
 
 
@@ -40,13 +40,13 @@ def test_a_component_takes_the_settings_that_name_it(component):
 
 
 def test_every_setting_reaches_a_component():
-    """But for the seed, which makes the generators, and the depth, which the channels say."""
+    """But for seed and data set, which choose these, and the depth, which the channels say."""
     alone = {
         name
         for name, field in RunConfig.model_fields.items()
         if not any(isinstance(mark, For) for mark in field.metadata)
     }
-    assert alone == {"num_conv_layers", "seed"}
+    assert alone == {"dataset", "num_conv_layers", "seed"}
 
 
 def test_a_later_setting_counts_only_where_it_differs():

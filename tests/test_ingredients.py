@@ -8,7 +8,7 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from fmnist_tuning.data.files import verify
-from fmnist_tuning.data.images import FashionMnist, Images
+from fmnist_tuning.data.images import Images, ImageSet
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.running import events
 from fmnist_tuning.running.trainer import Trainer
@@ -33,7 +33,7 @@ def arrays(tiny_data):
 
 @pytest.fixture(scope="module")
 def images(arrays):
-    data = FashionMnist.load(arrays, CPU)
+    data = ImageSet.load(arrays, CPU)
     return Images(data.train, data.test)
 
 
@@ -79,7 +79,7 @@ EVERYTHING = {
 )
 def test_a_run_that_continues_is_the_same_run(arrays, settings):
     """From each epoch's checkpoint, to the last bit, the network that is kept too."""
-    trainer = Trainer(arrays, "cpu")
+    trainer = Trainer({"fashion_mnist": arrays}, "cpu")
     whole = all_news(trainer, config(**settings))
     assert len(epochs_of(whole)) == 4
     for epoch in range(1, 4):
@@ -95,7 +95,7 @@ def test_a_run_that_continues_is_the_same_run(arrays, settings):
 
 def test_the_learning_rate_is_measured(arrays):
     """That of an epoch's last step; without a schedule, the setting itself."""
-    trainer = Trainer(arrays, "cpu")
+    trainer = Trainer({"fashion_mnist": arrays}, "cpu")
     plain = [epoch[-1] for epoch in epochs_of(all_news(trainer, config()))]
     assert plain == [0.01] * 4
     falling = [epoch[-1] for epoch in epochs_of(all_news(trainer, config(schedule="linear")))]
@@ -235,7 +235,7 @@ def test_patience_ends(losses, min_delta, expected):
 
 def test_a_training_that_stops_early_counts_its_epochs(arrays):
     """It ends as any run does, from a checkpoint or in turns too."""
-    trainer = Trainer(arrays, "cpu")
+    trainer = Trainer({"fashion_mnist": arrays}, "cpu")
     settings = config(epochs=50, early_stopping=1, min_delta=0.2)
     whole = all_news(trainer, settings)
     epochs = len(epochs_of(whole))

@@ -56,7 +56,7 @@ def study(migrated):
 def execution(sweeps, study, files, *, jobs=None, **options):
     """The events of sweeps, planned and run as the command does."""
     plan = plan_study(sweeps, study, files.digest)
-    with closing(WorkerPool(files, "auto", jobs)) as pool:
+    with closing(WorkerPool([files], "auto", jobs)) as pool:
         yield from execute(plan, study, files.digest, pool, **options)
 
 

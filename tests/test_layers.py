@@ -28,6 +28,7 @@ LAYERS = {
     "running": 5,
     "champion": 5,
     "deciding": 5,
+    "inputs": 5,
     "examples": 5,
     "prediction": 5,
     "terminal": 6,

@@ -377,7 +377,7 @@ def test_a_command_that_was_silent_for_too_long(machines, planned, monkeypatch, 
             finish(other, run)
 
     def happening():
-        with closing(WorkerPool(files, "auto", 1)) as pool:
+        with closing(WorkerPool([files], "auto", 1)) as pool:
             for event in execute(plan, study, files.digest, pool):
                 yield event
                 if isinstance(event, EpochEnded) and EpochEnded not in happened:

@@ -28,7 +28,7 @@ SECONDS = float(os.environ.get("FMNIST_TEST_OUTAGE", "3"))
 def execution(study, path, files):
     """The events of a sweep, planned and run as the command does."""
     plan = plan_study(load_sweeps([path], TINY | {"epochs": EPOCHS}), study, files.digest)
-    with closing(WorkerPool(files, "auto", 1)) as pool:
+    with closing(WorkerPool([files], "auto", 1)) as pool:
         yield from execute(plan, study, files.digest, pool)
 
 

@@ -146,15 +146,6 @@ def test_what_is_no_picture_of_a_garment(tmp_path):
         assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("number", ["100", "99999999999999999999", "9" * 5000])
-def test_a_number_that_no_test_image_has(fmnist_here, tiny_data, number):
-    """Said with the numbers that there are."""
-    done = fmnist_here("predict", number, "--data-dir", tiny_data)
-    assert done.returncode == 2
-    assert "no test image and no file; test images are 0 to 99" in done.stderr
-    assert len(done.stderr) < 200
-
-
 @pytest.mark.parametrize("name", ["a.webp", "a.gif", "a.bmp", "a.tiff", "a.ppm"])
 def test_other_formats(tmp_path, name):
     """Whatever Pillow reads; the name says nothing."""

@@ -58,7 +58,7 @@ def test_a_fingerprint_holds_everything_that_decides():
         "use_batch_norm": False, "dropout_rate": 0.4, "fc_units": (127,), "epochs": 11,
         "batch_size": 65, "learning_rate": 0.002, "optimizer": "AdamW", "weight_decay": 0.1,
         "precision": "bf16", "label_smoothing": 0.1, "gradient_clip": 1.0,
-        "schedule": "cosine", "warmup_epochs": 1.0, "weight_averaging": "ema",
+        "dataset": "mnist", "schedule": "cosine", "warmup_epochs": 1.0, "weight_averaging": "ema",
         "initialization": "kaiming", "augmentation": "flip_shift", "early_stopping": 3,
         "validation": "holdout", "train_size": 59_999, "val_size": 9_999, "seed": 1,
     }  # fmt: skip
@@ -74,6 +74,10 @@ def test_a_fingerprint_holds_everything_that_decides():
         {"augmentation": "rotate", "rotate_degrees": 5.0},
         {"augmentation": "erase", "erase_pixels": 6},
         {"early_stopping": 3, "min_delta": 0.01},
+        {"dataset": "folder", "train_size": 100, "val_size": 50},
+        {"dataset": "folder", "train_size": 100, "val_size": 50, "image_size": 64},
+        {"dataset": "folder", "train_size": 100, "val_size": 50, "image_channels": 3},
+        {"dataset": "folder", "train_size": 100, "val_size": 50, "classes": 7},
     ]
     changed = [RunConfig(**{key: value}) for key, value in other.items()]
     changed += [RunConfig(**settings) for settings in together]

@@ -38,12 +38,12 @@ def test_no_file_in_the_current_folder_is_imported(tmp_path, fmnist, sweep_file)
 @pytest.mark.parametrize("shm", ["missing", "read-only"])
 def test_shared_memory_that_is_not_there(tiny_data, monkeypatch, shm):
     """The images are then shared in TMPDIR."""
-    from fmnist_tuning.data import files
+    from fmnist_tuning.data import shared
 
-    monkeypatch.setattr(files, "_SHM", Path("/nowhere" if shm == "missing" else "/proc/sys"))
-    monkeypatch.setattr(files.heap.Arena, "_dir_candidates", ["/nowhere"])
+    monkeypatch.setattr(shared, "_SHM", Path("/nowhere" if shm == "missing" else "/proc/sys"))
+    monkeypatch.setattr(shared.heap.Arena, "_dir_candidates", ["/nowhere"])
     found = find(tiny_data)
-    images, *_ = files.SharedImages(found).arrays
+    images, *_ = shared.SharedImages([found]).arrays["fashion_mnist"]
     assert np.array_equal(images, found.train_images)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fmnist_tuning.data.files import verify
-from fmnist_tuning.data.images import FashionMnist, Images, Split
+from fmnist_tuning.data.images import Images, ImageSet, Split
 from fmnist_tuning.errors import DivergedError
 from fmnist_tuning.metrics import EpochMetrics, RunOutcome
 from fmnist_tuning.training.building import (
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def images(tiny_data):
-    data = FashionMnist.load(verify(tiny_data).arrays, CPU)
+    data = ImageSet.load(verify(tiny_data).arrays, CPU)
     return Images(data.train, data.test)
 
 

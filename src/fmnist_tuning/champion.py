@@ -2,15 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fmnist_tuning.analysis.best import winner
-from fmnist_tuning.data.files import CLASS_NAMES, DataFiles
-from fmnist_tuning.data.images import FashionMnist
+from fmnist_tuning.data.catalogue import find_dataset
+from fmnist_tuning.data.files import DataFiles
+from fmnist_tuning.data.images import ImageSet
 from fmnist_tuning.errors import DataError, TrackingError, WeightsError
 from fmnist_tuning.files import read_whole
 from fmnist_tuning.metrics import ACCURACY, METRICS
@@ -84,7 +85,7 @@ class Evaluation:
 
 def evaluate_finalists(
     results: StudyResults,
-    files: DataFiles,
+    data_dir: Path | None,
     weights: Path | None = None,
     *,
     sheet: str | None = None,
@@ -96,23 +97,24 @@ def evaluate_finalists(
 
     Raises:
         FmnistError: When a style cannot be read; nothing is scored then.
-        DataError: When the images are not those of the study.
+        DataError: When the images are missing, damaged, or not those of the study.
         WeightsError: When the champion's network is missing, or a network is damaged or another
             run's.
         TrackingError: When the store fails, or a run has no accuracy.
     """
     last = finalists(results)
+    files = find_dataset(last[0].config.dataset, data_dir)
     if last[0].run.tags.get(DATA) != files.digest:
         raise DataError(
             f"{files.folder}: not the images that {last[0].title} was trained on; name their "
             "folder with --data-dir"
         )
     registry = Registry(results.study.uri)
-    data = FashionMnist.load(files.arrays, torch.device("cpu"))
+    data = ImageSet.load(files.arrays, torch.device("cpu"))
     for finalist in last:
         brought = weights if finalist.champion else None
         with styled(sheet):
-            evaluation = _evaluate(finalist, results, registry, data, brought)
+            evaluation = _evaluate(finalist, results, registry, (files, data), brought)
         yield finalist, evaluation
 
 
@@ -120,7 +122,7 @@ def _evaluate(
     finalist: Finalist,
     results: StudyResults,
     registry: Registry,
-    data: FashionMnist,
+    images: tuple[DataFiles, ImageSet],
     weights: Path | None,
 ) -> Evaluation:
     run = finalist.run
@@ -143,6 +145,7 @@ def _evaluate(
             )
         return Evaluation(None, logged, None, {})
     classifier = unpack_weights(content, finalist.config.arguments("network"))
+    files, data = images
     scores = _score(finalist, classifier, data)
     if brought:
         if WEIGHTS_DIGEST not in run.tags and scores.accuracy != logged:
@@ -153,16 +156,16 @@ def _evaluate(
         registry.keep_weights(run, content)
     registered = None
     if finalist.champion:
-        images = scores.images[:_EXAMPLES]
-        answers = classify(classifier, images)
+        examples = scores.images[:_EXAMPLES]
+        answers = classify(classifier, examples)
         about = (
             f"The network of the run {run.name} of {finalist.sweep} in the study "
             f"{results.study.name}: {finalist.arm.label}, seed {finalist.config.seed}. Its "
             f"{METRICS[finalist.metric].label} is {METRICS[finalist.metric].format(logged)}."
         )
-        version = registry.register(results.study, run, classifier, images, answers, about=about)
+        version = registry.register(results.study, run, classifier, examples, answers, about=about)
         registered = f"{champion_uri(results.study.name)}, version {version}"
-    return Evaluation(scores.accuracy, logged, registered, _figures(finalist, scores))
+    return Evaluation(scores.accuracy, logged, registered, _drawn(finalist, scores, files.classes))
 
 
 def _brought(path: Path, finalist: Finalist) -> bytes:
@@ -179,23 +182,24 @@ def _brought(path: Path, finalist: Finalist) -> bytes:
     return content
 
 
-def _score(finalist: Finalist, classifier: Classifier, data: FashionMnist) -> Scores:
+def _score(finalist: Finalist, classifier: Classifier, data: ImageSet) -> Scores:
     torch.set_num_threads(1)  # as in training: sums depend on how they are divided among threads
     config = finalist.config
     images = select_images(data, config.seed, **config.arguments("images"))
     judge = images.test or images.validation
-    pixels = judge.images[:, 0].numpy()
+    pixels = judge.images.numpy()
+    pixels = pixels[:, 0] if pixels.shape[1] == 1 else pixels
     probabilities = classify(classifier, pixels, config.precision)
     return Scores(pixels, judge.labels.numpy(), probabilities)
 
 
-def _figures(finalist: Finalist, scores: Scores) -> dict[str, bytes]:
+def _drawn(finalist: Finalist, scores: Scores, classes: Sequence[str]) -> dict[str, bytes]:
     arm = finalist.arm
     settings = arm.label.removeprefix(f"{arm.name}: ")
     named = arm.name or described(arm)
     who, what = f"{finalist.sweep}, {named}", f"Seed {finalist.config.seed}; {settings}"
-    confusion = draw_confusion(scores, CLASS_NAMES, f"What is taken for what: {who}", what)
-    mistakes = draw_mistakes(scores, CLASS_NAMES, f"Most wrong about: {who}", what)
+    confusion = draw_confusion(scores, classes, f"What is taken for what: {who}", what)
+    mistakes = draw_mistakes(scores, classes, f"Most wrong about: {who}", what)
     stem = f"{finalist.sweep}_{finalist.name}"
     return {
         f"{stem}_confusion.png": encode_figure(confusion, "png"),

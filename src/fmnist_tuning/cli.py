@@ -19,6 +19,7 @@ from fmnist_tuning.errors import DataError, FmnistError, Interrupted, MissingDat
 from fmnist_tuning.interruption import handle_signals
 from fmnist_tuning.options import degrade_output, say
 from fmnist_tuning.study_commands import champion, journal, plot, predict, results
+from fmnist_tuning.sweeps.datasets import DatasetName
 from fmnist_tuning.training_commands import plan, run
 from fmnist_tuning.transfer_commands import export, import_
 
@@ -79,26 +80,38 @@ def data(
             show_default=False,
         ),
     ] = None,
+    dataset: Annotated[
+        DatasetName, typer.Option(help="A data set, as the setting of that name has it.")
+    ] = "fashion_mnist",
     as_json: options.Json = False,
 ) -> None:
     """Show where the images are and check them; --fetch downloads them."""
+    from fmnist_tuning.data.catalogue import find_dataset
     from fmnist_tuning.data.fetch import fetch_images
-    from fmnist_tuning.data.files import DEFAULT_FOLDER, find
+    from fmnist_tuning.data.files import DEFAULT_FOLDER
 
+    if csv is not None and dataset != "fashion_mnist":
+        raise FmnistError(f"--csv: makes images like Fashion-MNIST's; found --dataset {dataset}")
     if csv is not None:
         from fmnist_tuning.data.tables import convert
 
         convert(csv, data_dir or DEFAULT_FOLDER)
     try:
-        files = find(data_dir)
+        files = find_dataset(dataset, data_dir)
     except DataError as error:
         if not fetch:
             raise
         # Where they are merely missing, that they are now fetched says it all.
         if not isinstance(error, MissingDataError):
             say(error, err=True)
-        fetch_images(data_dir or DEFAULT_FOLDER, say=lambda text: say(text, err=True))
-        files = find(data_dir)
+        folder, tell = data_dir or DEFAULT_FOLDER, functools.partial(say, err=True)
+        if dataset == "fashion_mnist":
+            fetch_images(folder, say=tell)
+        else:
+            from fmnist_tuning.data.fetch_others import fetch_dataset
+
+            fetch_dataset(dataset, folder, say=tell)
+        files = find_dataset(dataset, data_dir)
     if as_json:
         typer.echo(json.dumps(files.as_json(), indent=2))
     else:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmnist_tuning.analysis.frames import SweepFrames
-from fmnist_tuning.data.files import find
+from fmnist_tuning.data.catalogue import find_dataset
 from fmnist_tuning.data.images import pixel_statistics
 from fmnist_tuning.report.figures.garments import draw_augmented
 from fmnist_tuning.report.figures.style import Format, encode_figure, styled
@@ -35,7 +35,8 @@ def draw_examples(
     arms = [arm for arm in frames.arms if arm.config.augmentation != "none"]
     if not arms:
         return {}
-    files = find(data_dir)
+    arms = [arm for arm in arms if arm.config.dataset == arms[0].config.dataset]
+    files = find_dataset(arms[0].config.dataset, data_dir)
     level = pixel_statistics(files.train_images)[0] * 255
     # The first image of each class, as far as they go.
     _, first = np.unique(files.train_labels, return_index=True)
@@ -48,9 +49,14 @@ def draw_examples(
 
 
 def augmented(images: NDArray[np.uint8], config: RunConfig, level: float) -> NDArray[np.uint8]:
-    """(N, S, S) images as an epoch of this configuration may show them; `level` is what erases."""
+    """Images as an epoch of this configuration may show them; `level` is what erases.
+
+    (N, S, S) or (N, 3, S, S), and the same again.
+    """
     augmenter = Augmenter(**config.arguments("augmentation"))
     chances = augmenter.draw(len(images), generator(config.seed, Stream.AUGMENTATION))
-    changed = augmenter(torch.from_numpy(images)[:, None].float(), chances, level)
-    made: NDArray[np.uint8] = changed[:, 0].round().byte().numpy()
+    pixels = torch.from_numpy(images).float()
+    grey = pixels.ndim == 3  # noqa: PLR2004
+    changed = augmenter(pixels[:, None] if grey else pixels, chances, level)
+    made: NDArray[np.uint8] = (changed[:, 0] if grey else changed).round().byte().numpy()
     return made

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_tuning.data.files import CLASS_NAMES, find
+from fmnist_tuning.data.catalogue import find_dataset
 from fmnist_tuning.data.pictures import read_picture
 from fmnist_tuning.data.typical import digest, is_typical
-from fmnist_tuning.errors import PictureError, TrackingError
+from fmnist_tuning.errors import DataError, PictureError, TrackingError
 from fmnist_tuning.store.records import DATA
 from fmnist_tuning.store.registry import Champion
+from fmnist_tuning.sweeps.datasets import DATASETS
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.text import user_path
 
@@ -23,7 +24,7 @@ class Picture:
     """An image to be classified."""
 
     name: str  # the file, or `test image 7`
-    pixels: NDArray[np.uint8]  # (28, 28), bright on black
+    pixels: NDArray[np.uint8]  # (S, S), bright on black, or (3, S, S)
     truth: str | None = None  # its true class, if that is known
 
 
@@ -65,8 +66,27 @@ class Unread:
         return {"image": self.name, "error": self.problem}
 
 
-def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Picture | Unread]:
+def config_of(champion: Champion) -> RunConfig:
+    """The settings that the champion was trained with.
+
+    Raises:
+        TrackingError: When fmnist did not train its run.
+    """
+    config = RunConfig.from_params(champion.run.params)
+    if config is None:
+        raise TrackingError(
+            f"the champion's run {champion.run.run_id} has params that are not settings of a "
+            "training; `fmnist champion` registers another"
+        )
+    return config
+
+
+def read_images(
+    names: Sequence[str], config: RunConfig, data_dir: Path | None = None
+) -> list[Picture | Unread]:
     """Read files by their names and test images by their numbers; one that fails stops no other.
+
+    They become what a network of that configuration takes.
 
     If there is a file whose name is a number, it is read. The test images are read from `data_dir`,
     but only if they are needed.
@@ -75,12 +95,13 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Pict
         DataError: When the test images are missing or damaged.
     """
     numbers = {name for name in names if name.isdecimal() and not _exists(name)}
-    files = find(data_dir) if numbers else None
+    files = find_dataset(config.dataset, data_dir) if numbers else None
 
     def picture(name: str) -> Picture | Unread:
         if files is None or name not in numbers:
             try:
-                return Picture(name, read_picture(user_path(name)))
+                shape = config.image_size, config.image_channels
+                return Picture(name, read_picture(user_path(name), *shape))
             except PictureError as error:
                 return Unread(name, str(error))
         # Python refuses to convert numbers with thousands of digits.
@@ -88,14 +109,18 @@ def read_images(names: Sequence[str], data_dir: Path | None = None) -> list[Pict
         if len(name) > 9 or number >= count:  # noqa: PLR2004
             there = f"test images are 0 to {count - 1:,}"
             return Unread(name[:20], f"{name[:20]}: no test image and no file; {there}")
-        truth = CLASS_NAMES[files.test_labels[number]]
+        truth = files.classes[files.test_labels[number]]
         return Picture(f"test image {number}", files.test_images[number], truth)
 
     return [picture(name) for name in names]
 
 
-def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]:
+def name_garments(
+    images: Sequence[Picture], champion: Champion, data_dir: Path | None = None
+) -> list[Answer]:
     """Name the garments on one or more images, in float32.
+
+    The names of a person's own classes are those of the folder in `data_dir`.
 
     Raises:
         TrackingError: When fmnist did not train the champion's run.
@@ -103,18 +128,14 @@ def name_garments(images: Sequence[Picture], champion: Champion) -> list[Answer]
     """
     from fmnist_tuning.training.classifier import classify, unpack_weights  # noqa: PLC0415  brings torch
 
-    config = RunConfig.from_params(champion.run.params)
-    if config is None:
-        raise TrackingError(
-            f"the champion's run {champion.run.run_id} has params that are not settings of a "
-            "training; `fmnist champion` registers another"
-        )
+    config = config_of(champion)
+    classes = _classes(config, champion, data_dir)
     classifier = unpack_weights(champion.weights, config.arguments("network"))
     pixels = np.stack([image.pixels for image in images])
     known = champion.run.tags.get(DATA) == digest()
-    typical = [bool(one) if known else None for one in is_typical(pixels)]
+    typical = [bool(one) for one in is_typical(pixels)] if known else [None] * len(images)
     return [
-        Answer(image.name, _ranked(probabilities), image.truth, like)
+        Answer(image.name, _ranked(probabilities, classes), image.truth, like)
         for image, probabilities, like in zip(
             images, classify(classifier, pixels), typical, strict=True
         )
@@ -128,6 +149,18 @@ def _exists(name: str) -> bool:
         return False
 
 
-def _ranked(probabilities: NDArray[np.float32]) -> dict[str, float]:
+def _classes(config: RunConfig, champion: Champion, data_dir: Path | None) -> Sequence[str]:
+    if named := DATASETS[config.dataset].classes:
+        return named
+    try:
+        files = find_dataset(config.dataset, data_dir)
+    except DataError:
+        files = None
+    if files is not None and files.digest == champion.run.tags.get(DATA):
+        return files.classes
+    return [f"class {number}" for number in range(config.classes)]
+
+
+def _ranked(probabilities: NDArray[np.float32], classes: Sequence[str]) -> dict[str, float]:
     order = np.argsort(-probabilities, kind="stable")
-    return {CLASS_NAMES[place]: float(probabilities[place]) for place in order}
+    return {classes[place]: float(probabilities[place]) for place in order}

@@ -153,10 +153,9 @@ def champion(
     _load_matplotlib()
     from fmnist_tuning import terminal
     from fmnist_tuning.champion import evaluate_finalists
-    from fmnist_tuning.data.files import find
 
     found = _read(experiment, tracking_uri, writing=True)
-    for finalist, evaluation in evaluate_finalists(found, find(data_dir), weights, sheet=style):
+    for finalist, evaluation in evaluate_finalists(found, data_dir, weights, sheet=style):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
     rule = "the mean that is surely the highest; `fmnist journal` says what may be as good"
@@ -232,16 +231,16 @@ def predict(
 ) -> None:
     """Name the garment in each image with the network of the study's champion."""
     from fmnist_tuning import terminal
-    from fmnist_tuning.prediction import Picture, Unread, name_garments, read_images
+    from fmnist_tuning.prediction import Picture, Unread, config_of, name_garments, read_images
     from fmnist_tuning.store.registry import Registry
 
-    chosen = read_images(images, data_dir)
+    best = Registry.existing(tracking_uri).champion(experiment)
+    chosen = read_images(images, config_of(best), data_dir)
     unread = [image for image in chosen if isinstance(image, Unread)]
     pictures = [image for image in chosen if isinstance(image, Picture)]
     if not pictures:
         raise PictureError("\n".join(image.problem for image in unread))
-    best = Registry.existing(tracking_uri).champion(experiment)
-    answers = name_garments(pictures, best)
+    answers = name_garments(pictures, best, data_dir)
     if as_json:
         named = iter(answers)
         records = [image if isinstance(image, Unread) else next(named) for image in chosen]

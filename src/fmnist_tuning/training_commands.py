@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -52,7 +51,9 @@ def run(
     """Train the runs that the study does not have yet, and track them in MLflow."""
     limits = options.limits(decide=decide, max_seeds=max_seeds, budget=budget, force=force)
     cluster = options.cluster(executor, address, gpus_per_run)
-    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
+    from fmnist_tuning.inputs import digest_of, images_of, own_shapes, read_sweeps
+
+    sweeps, workers = read_sweeps(configs, settings, seeds), options.parse_jobs(jobs)
     _prepare(cluster, device, workers)
 
     from fmnist_tuning import terminal
@@ -61,26 +62,25 @@ def run(
     out = terminal.console(stderr=True, quiet=quiet)
     terminal.facts(out, {"plan": ", ".join(sweep.id for sweep in sweeps)})
 
-    from fmnist_tuning.data.files import find
     from fmnist_tuning.reading import Reading
     from fmnist_tuning.report.study import as_records, read_study
     from fmnist_tuning.store.study import Study
 
-    files = find(data_dir)
-    if not files.published:
-        sweeps = _sweeps(configs, settings, seeds, files)
+    sets = images_of(sweeps, data_dir)
+    if shapes := own_shapes(sets):
+        sweeps = read_sweeps(configs, settings, seeds, shapes)
     study = dataclasses.replace(Study.open(experiment, tracking_uri), watch=Reading(out))
     terminal.facts(
         out,
         {
             "study": f"{study.name} in {study.place}",
-            "data": f"{files.described}, verified, in {files.folder}",
+            "data": "; ".join(f"{files.described}, verified, in {files.folder}" for files in sets),
         },
     )
     if study.caution:
         out.print(terminal.escape(study.caution), style="yellow", soft_wrap=True)
-    with closing(_executor(cluster, files, device, workers)) as chosen:
-        training = _Training(out, study, files.digest, chosen, force, replace, fail_fast)
+    with closing(_executor(cluster, sets, device, workers)) as chosen:
+        training = _Training(out, study, digest_of(sets), chosen, force, replace, fail_fast)
         results = training.decide(sweeps, limits) if limits else training.train(sweeps)[1]
     there = sorted(results.finished)
     found = read_study(study, only=there) if there else None
@@ -194,14 +194,15 @@ def plan(
 ) -> None:
     """List every run, and whether it would be trained, reused or shared. Nothing is trained."""
     limits = options.limits(decide=decide, max_seeds=max_seeds, budget=None, force=force)
-    sweeps, workers = _sweeps(configs, settings, seeds), options.parse_jobs(jobs)
+    from fmnist_tuning.inputs import digest_of, images_of, own_shapes, read_sweeps
+
+    sweeps, workers = read_sweeps(configs, settings, seeds), options.parse_jobs(jobs)
 
     from fmnist_tuning.running.pool import automatic_workers, check_device
 
     check_device(device)
 
     from fmnist_tuning import terminal
-    from fmnist_tuning.data.files import find
     from fmnist_tuning.deciding import first_look, forecasts, last_look, states
     from fmnist_tuning.outlook import print_at_most, print_forecasts
     from fmnist_tuning.plan_table import print_plan
@@ -211,9 +212,9 @@ def plan(
     from fmnist_tuning.store.snapshot import Snapshot
     from fmnist_tuning.store.study import Study
 
-    files = find(data_dir)
-    if not files.published:
-        sweeps = _sweeps(configs, settings, seeds, files)
+    sets = images_of(sweeps, data_dir)
+    if shapes := own_shapes(sets):
+        sweeps = read_sweeps(configs, settings, seeds, shapes)
     study = Study.find(experiment, tracking_uri)
     if study:
         study = Snapshot.of(
@@ -223,7 +224,7 @@ def plan(
         known = study.sweeps() if study else []
         stored = {found.sweep: found.definition.parsed for found in known}
         sweeps = [first_look(sweep, stored.get(sweep.id)) for sweep in sweeps]
-    planned = plan_study(sweeps, study, files.digest, force=force, replace=replace)
+    planned = plan_study(sweeps, study, digest_of(sets), force=force, replace=replace)
     if as_json:
         typer.echo(json.dumps(planned.as_json(), indent=2))
         return
@@ -239,7 +240,7 @@ def plan(
     if limits:
         found = states(planned.sweeps, every, limits.seeds)
         full = [last_look(sweep, limits.seeds, found) for sweep in planned.sweeps]
-        most = plan_study(full, study, files.digest, force=force, replace=replace)
+        most = plan_study(full, study, digest_of(sets), force=force, replace=replace)
         print_at_most(out, most, workers)
 
 
@@ -257,32 +258,16 @@ def _prepare(cluster: options.Cluster | None, device: "Device", jobs: int | None
 
 
 def _executor(
-    cluster: options.Cluster | None, files: "DataFiles", device: "Device", jobs: int | None
+    cluster: options.Cluster | None,
+    sets: "Sequence[DataFiles]",
+    device: "Device",
+    jobs: int | None,
 ) -> "Executor":
     if cluster is None:
         from fmnist_tuning.running.pool import WorkerPool
 
-        return WorkerPool(files, device, jobs)
+        return WorkerPool(sets, device, jobs)
 
     from fmnist_tuning.running.ray_pool import RayPool
 
-    return RayPool(files, device, jobs, cluster.gpus_per_run)
-
-
-def _sweeps(
-    configs: list[Path],
-    settings: list[str] | None,
-    seeds: str | None,
-    files: "DataFiles | None" = None,
-) -> "list[Sweep]":
-    """Read sweep files; for other images than Fashion-MNIST's, again with their numbers."""
-    from fmnist_tuning.report.figures.kinds import axes_by_kind
-    from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
-
-    return load_sweeps(
-        configs,
-        parse_overrides(settings or []),
-        None if seeds is None else parse_seeds(seeds),
-        figures=axes_by_kind(),
-        **({"images": files.counts} if files else {}),
-    )
+    return RayPool(sets, device, jobs, cluster.gpus_per_run)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fmnist_tuning.analysis.frames import SweepFrames
 
 _ALIKE: Final = (
-    *("train_size", "val_size", "validation", "holdout_size"),
+    *("dataset", "train_size", "val_size", "validation", "holdout_size"),
     *("epochs", "early_stopping", "optimizer", "schedule", "weight_averaging", "precision"),
 )
 

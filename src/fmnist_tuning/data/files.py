@@ -1,37 +1,23 @@
-"""Finds, reads, verifies and shares the four IDX files of Fashion-MNIST, without PyTorch.
+"""Finds, reads and verifies the four files of Fashion-MNIST, without PyTorch."""
 
-IDX is the format of the MNIST files: a big-endian header (magic number, then the size of each
-dimension), then unsigned bytes. Source: http://yann.lecun.com/exdb/mnist/.
-"""
-
-import gzip
 import hashlib
-import multiprocessing
-import os
 import shlex
-import struct
-import zlib
-from ctypes import Array, c_ubyte
+from collections.abc import Iterable
 from dataclasses import dataclass
-from multiprocessing import heap
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist_tuning.data.idx import FETCH_AGAIN, find_idx, read_content, read_idx
 from fmnist_tuning.errors import DataError, MissingDataError
-from fmnist_tuning.sweeps.datasets import TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.datasets import DATASETS, FASHION, DatasetName, Shape
 
 DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 DEFAULT_FOLDER: Final = Path("data")
 TORCHVISION_LAYOUT: Final = Path("FashionMNIST/raw")
 CHECKSUMS: Final = "SHA256SUMS"
-
-CLASS_NAMES: Final = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
 
 PUBLISHED: Final = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -41,43 +27,54 @@ PUBLISHED: Final = {
 }
 """SHA-256 of each file's uncompressed contents, as published with the paper (arXiv:1708.07747)."""
 
-_FETCH_AGAIN: Final = "delete it, and `fmnist data --fetch` gets it again"
-
-# More than twice the size of Fashion-MNIST. A forged gzip file could expand without limit.
-_MAX_BYTES: Final = 1 << 27
-_MOST_IMAGES: Final = {"train": TRAIN_IMAGES, "t10k": TEST_IMAGES}
+_MOST_IMAGES: Final = {"train": FASHION.train_images, "t10k": FASHION.test_images}
 _MAX_LISTING_BYTES: Final = 100_000
+OTHER_LAYOUTS: Final = {
+    "mnist": Path("MNIST/raw"),
+    "kmnist": Path("KMNIST/raw"),
+    "emnist_letters": Path("EMNIST/raw"),
+    "cifar10": Path("cifar-10-batches-bin"),
+    "cifar100": Path("cifar-100-binary"),
+}
+"""Where other data sets are in a folder of data sets, as torchvision and their archives have it."""
 
-_SHM: Final = Path("/dev/shm")  # noqa: S108  where Python puts shared memory
+
 _ARRAYS: Final = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """Four verified files."""
+    """The verified images of a data set."""
 
     folder: Path
-    digest: str  # SHA-256 of the digests of the four contents; part of every fingerprint
-    published: bool  # this is Fashion-MNIST, not other data with its own `SHA256SUMS`
-    train_images: NDArray[np.uint8]  # (N, 28, 28)
-    train_labels: NDArray[np.uint8]  # (N,) 0 to 9
-    test_images: NDArray[np.uint8]  # (M, 28, 28)
-    test_labels: NDArray[np.uint8]  # (M,) 0 to 9
+    digest: str  # of their contents, 16 hexadecimal digits; part of every fingerprint
+    published: bool  # these are those of `dataset`, not other images of the same shape
+    train_images: NDArray[np.uint8]  # (N, S, S), or (N, 3, S, S) in colour
+    train_labels: NDArray[np.uint8]  # (N,) from 0
+    test_images: NDArray[np.uint8]  # (M, S, S) or (M, 3, S, S)
+    test_labels: NDArray[np.uint8]  # (M,) from 0
+    dataset: DatasetName = "fashion_mnist"
+    classes: tuple[str, ...] = FASHION.classes
 
     @property
     def arrays(self) -> list[NDArray[np.uint8]]:
-        """Training images (N, 28, 28) and labels (N,), then those of the test set."""
+        """Training images and labels, then those of the test set."""
         return [getattr(self, name) for name in _ARRAYS]
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """How many training and test images there are."""
-        return len(self.train_labels), len(self.test_labels)
+    def shape(self) -> Shape:
+        """How many images there are, and of which shape."""
+        images = self.train_images
+        channels = 1 if images.ndim == 3 else images.shape[1]  # noqa: PLR2004  (N, S, S)
+        return Shape(
+            len(images), len(self.test_images), images.shape[-1], channels, len(self.classes)
+        )
 
     @property
     def described(self) -> str:
         """A description such as `Fashion-MNIST, 60,000 + 10,000 images`."""
-        kind = "Fashion-MNIST" if self.published else "not Fashion-MNIST but your own data"
+        title = DATASETS[self.dataset].title
+        kind = title if self.published else f"not {title} but your own data"
         return f"{kind}, {len(self.train_labels):,} + {len(self.test_labels):,} images"
 
     def as_json(self) -> dict[str, object]:
@@ -102,7 +99,7 @@ def find(data_dir: Path | None = None) -> DataFiles:
     for place in places:
         for folder in (place / TORCHVISION_LAYOUT, place, *filter(_admitted, _nested(place))):
             try:
-                there = any(_path(folder, name) for name in PUBLISHED)
+                there = any(find_idx(folder, name) for name in PUBLISHED)
             except OSError as error:  # the name is too long, or we may not read the folder
                 raise DataError(f"{folder} cannot be read: {error.strerror}") from None
             if there:
@@ -118,7 +115,9 @@ def _nested(place: Path) -> list[Path]:
     """Folders in a folder, and those in them: archives unpack in many ways."""
     try:
         inside = sorted(path for path in place.glob("*") if path.is_dir())
-        return [*inside, *(deep for path in inside for deep in sorted(path.glob("*/")))]
+        nested = [*inside, *(deep for path in inside for deep in sorted(path.glob("*/")))]
+        others = {place / layout for layout in OTHER_LAYOUTS.values()}
+        return [path for path in nested if path not in others]
     except OSError:
         return []
 
@@ -127,8 +126,10 @@ def _admitted(folder: Path) -> bool:
     """Whether a nested folder is meant: MNIST and others have files of the same names."""
     name = "train-labels-idx1-ubyte"
     try:
-        path = _path(folder, name)
-        known = path is not None and hashlib.sha256(_read(path)).hexdigest() == PUBLISHED[name]
+        path = find_idx(folder, name)
+        known = path is not None and (
+            hashlib.sha256(read_content(path)).hexdigest() == PUBLISHED[name]
+        )
         return known or (folder / CHECKSUMS).is_file()
     except (OSError, DataError):
         return False
@@ -161,7 +162,7 @@ def verify(folder: Path) -> DataFiles:
     expected = _expected_checksums(folder)
     digests, arrays = [], []
     for name in PUBLISHED:
-        path = _path(folder, name)
+        path = find_idx(folder, name)
         if path is None:
             if (folder / name).exists():
                 raise DataError(f"{folder / name} is not a file; put the file of that name there")
@@ -169,13 +170,13 @@ def verify(folder: Path) -> DataFiles:
                 f"{folder / name}(.gz) is missing, but others of the four files are there; "
                 "`fmnist data --fetch` gets them all"
             )
-        content = _read(path)
-        arrays.append(_array(path, name, content))
+        content = read_content(path)
+        arrays.append(_checked(path, read_idx(path, content, 3 if "images" in name else 1)))
         digests.append(hashlib.sha256(content).hexdigest())
         if digests[-1] != expected[name]:
             raise DataError(
                 f"{path}: its contents are not those that were published (SHA-256 differs). If "
-                f"they are damaged, {_FETCH_AGAIN}. If they are your own images, list them: "
+                f"they are damaged, {FETCH_AGAIN}. If they are your own images, list them: "
                 f"`cd {shlex.quote(str(folder))} && sha256sum *ubyte > {CHECKSUMS}` (after `gunzip "
                 "*.gz`)"
                 if expected is PUBLISHED
@@ -196,26 +197,27 @@ def verify(folder: Path) -> DataFiles:
         folder=folder,
         digest=hashlib.sha256("".join(digests).encode()).hexdigest()[:16],
         published=digests == list(PUBLISHED.values()),
-        **dict(zip(_ARRAYS, arrays, strict=True)),
+        **dict(zip(_ARRAYS, arrays, strict=True)),  # type: ignore[arg-type]
     )
-
-
-def _path(folder: Path, name: str) -> Path | None:
-    # Some copies of the files have a dot in their names, as those of MNIST had.
-    names = (name, f"{name}.gz", dotted := name.replace("-idx", ".idx"), f"{dotted}.gz")
-    return next((path for each in names if (path := folder / each).is_file()), None)
 
 
 def _expected_checksums(folder: Path) -> dict[str, str]:
     listing = folder / CHECKSUMS
-    if not listing.is_file():
-        return PUBLISHED
+    return listed_checksums(listing, PUBLISHED) if listing.is_file() else PUBLISHED
+
+
+def listed_checksums(listing: Path, names: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 that a `SHA256SUMS` lists for files of these names.
+
+    Raises:
+        DataError: If it lacks one of them, or is no such list.
+    """
     try:
         with listing.open("rb") as file:
             lines = file.read(_MAX_LISTING_BYTES).decode("utf-8").splitlines()
         own = {name.lstrip(" *"): digest for digest, name in (li.split(maxsplit=1) for li in lines)}
         own |= {name.replace(".idx", "-idx"): digest for name, digest in own.items()}
-        return {name: own[name].lower() for name in PUBLISHED}
+        return {name: own[name].lower() for name in names}
     except (OSError, ValueError, KeyError) as error:
         reason = {
             KeyError: f"no line for {error}",
@@ -228,59 +230,11 @@ def _expected_checksums(folder: Path) -> dict[str, str]:
         ) from None
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content: bytes = file.read(_MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); {_FETCH_AGAIN}") from None
-    if len(content) > _MAX_BYTES:
-        raise DataError(f"{path} is too large; allowed: at most {_MAX_BYTES:,} bytes")
-    return content
-
-
-def _array(path: Path, name: str, content: bytes) -> NDArray[np.uint8]:
-    dimensions = 3 if "images" in name else 1
-    header = 4 + 4 * dimensions
-    shape = struct.unpack(f">{dimensions}I", content[4:header].ljust(4 * dimensions, b"\0"))
-    if content[:4] != bytes([0, 0, 8, dimensions]):
-        kind = f"an IDX file of {dimensions}-dimensional bytes"
-        raise DataError(f"{path} is not {kind}; {_FETCH_AGAIN}")
-    if dimensions == 3 and shape[1:] != (28, 28):  # noqa: PLR2004
-        size = f"{shape[1]}x{shape[2]} pixels"
+def _checked(path: Path, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The array, if it has the shape or the labels of Fashion-MNIST."""
+    if array.ndim == 3 and array.shape[1:] != (FASHION.size, FASHION.size):  # noqa: PLR2004
+        size = f"{array.shape[1]}x{array.shape[2]} pixels"
         raise DataError(f"{path} holds images of {size}; allowed: 28x28 pixels")
-    expected = header + int(np.prod(shape, dtype=object))
-    if len(content) != expected:
-        raise DataError(
-            f"{path} is damaged: it has {len(content):,} bytes, its header says {expected:,}; "
-            f"{_FETCH_AGAIN}"
-        )
-    if dimensions == 1 and max(content[header:], default=0) >= len(CLASS_NAMES):
-        raise DataError(f"{path} holds the label {max(content[header:])}; allowed: 0 to 9")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-class SharedImages:
-    """The arrays of `DataFiles` in shared memory; a process that gets this object can read them.
-
-    So every worker trains on the verified images, even if the files change later.
-    """
-
-    def __init__(self, files: DataFiles) -> None:
-        self._shapes = [array.shape for array in files.arrays]
-        self._memory = [_shared(array) for array in files.arrays]
-
-    @property
-    def arrays(self) -> list[NDArray[np.uint8]]:
-        """The same arrays; not copied."""
-        shaped = zip(self._memory, self._shapes, strict=True)
-        return [np.ctypeslib.as_array(memory).reshape(shape) for memory, shape in shaped]
-
-
-def _shared(array: NDArray[np.uint8]) -> "Array[c_ubyte]":
-    # Spawned processes get its descriptor. It has no name, so nothing is left behind after a crash.
-    if not os.access(_SHM, os.W_OK | os.X_OK):
-        heap.Arena._dir_candidates = []  # type: ignore[attr-defined]  # noqa: SLF001  then it takes TMPDIR
-    memory = multiprocessing.get_context("spawn").RawArray(c_ubyte, array.size)
-    np.ctypeslib.as_array(memory)[:] = array.ravel()
-    return memory
+    if array.ndim == 1 and array.max(initial=0) >= len(FASHION.classes):
+        raise DataError(f"{path} holds the label {array.max()}; allowed: 0 to 9")
+    return array

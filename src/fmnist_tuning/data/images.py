@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmnist_tuning.data.files import CLASS_NAMES
 from fmnist_tuning.errors import DataError
 
 
@@ -21,7 +20,7 @@ class Split:
     Stored as bytes, images need a quarter of the memory, and workers on a CPU can share it.
     """
 
-    images: Tensor  # (N, 1, 28, 28) uint8
+    images: Tensor  # (N, C, S, S) uint8
     labels: Tensor  # (N,) int64
     mean: float  # of the training set's pixels, on the scale from 0 to 1
     deviation: float  # the standard deviation of these pixels
@@ -30,11 +29,11 @@ class Split:
         return len(self.labels)
 
     def at(self, chosen: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 1, 28, 28) float32 and labels (B,) at these positions."""
+        """Normalised images (B, C, S, S) float32 and labels (B,) at these positions."""
         return self.normalised(self.images[chosen].float()), self.labels[chosen]
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Grey levels (B, 1, 28, 28) float32, which are overwritten, as the network takes them."""
+        """Levels (B, C, S, S) float32, which are overwritten, as the network takes them."""
         return pixels.div_(255).sub_(self.mean).div_(self.deviation)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -60,24 +59,26 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True)
-class FashionMnist:
-    """The whole data set on one device."""
+class ImageSet:
+    """A whole data set on one device."""
 
     train: Split
     test: Split
 
     @classmethod
-    def load(cls, arrays: Sequence[NDArray[np.uint8]], device: torch.device) -> "FashionMnist":
+    def load(cls, arrays: Sequence[NDArray[np.uint8]], device: torch.device) -> "ImageSet":
         """Put all images on the device; on a CPU they are not copied.
 
-        `arrays` are training images (N, 28, 28) and labels (N,), then those of the test set.
+        `arrays` are training images (N, S, S), or (N, 3, S, S) in colour, and labels (N,), then
+        those of the test set.
         """
         train_images, train_labels, test_images, test_labels = arrays
         mean, deviation = pixel_statistics(train_images)
 
         def split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+            pixels = torch.from_numpy(images)
             return Split(
-                torch.from_numpy(images).unsqueeze(1).to(device),
+                (pixels.unsqueeze(1) if pixels.ndim == 3 else pixels).to(device),  # noqa: PLR2004
                 torch.from_numpy(labels).to(device, torch.int64),
                 mean,
                 deviation,
@@ -145,7 +146,7 @@ def _balanced(labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
     if size == len(labels):
         return torch.arange(size)
     shuffled = torch.randperm(len(labels), generator=generator)
-    classes = torch.nn.functional.one_hot(labels.cpu()[shuffled], len(CLASS_NAMES))  # (N, 10)
+    classes = torch.nn.functional.one_hot(labels.cpu()[shuffled])  # (N, classes)
     place_in_class = (classes.cumsum(0) * classes).sum(1)  # (N,) 1 for the first image of its class
     by_place = place_in_class.argsort(stable=True)
     return shuffled[by_place[:size]].sort().values

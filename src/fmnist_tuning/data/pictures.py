@@ -5,16 +5,18 @@ trim to the garment, scale the longest edge to 28 pixels, centre, negate, conver
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmnist_tuning.errors import PictureError
-from fmnist_tuning.sweeps.datasets import IMAGE_SIZE as SIZE
+from fmnist_tuning.sweeps.datasets import FASHION
 
+SIZE: Final = FASHION.size
 _MAX_BYTES: Final = 50_000_000
 _MAX_PIXELS: Final = 50_000_000
 _REFUSED: Final = {"EPS", "PDF"}  # Pillow lets another program run what is in them
@@ -22,13 +24,16 @@ _SAME_GREY: Final = 24  # grey levels; smaller differences from the background a
 _SPECKS: Final = 0.01  # part of a row or column; less is dust
 _KEPT: Final = 0.3  # of the variance; noise keeps next to nothing, photographs of garments most
 _PLAIN: Final = 250  # variance of grey levels within a garment of one colour
+_Decoded = TypeVar("_Decoded")
 _LIGHT: Final = 127
 _OPAQUE: Final = 127
 _PALE: Final = 100  # a light garment is made as dark as most garments of Fashion-MNIST
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path, size: int = SIZE, channels: int = 1) -> NDArray[np.uint8]:
     """A file in any format that Pillow reads, as (28, 28) uint8, bright on black.
+
+    For a network of colour images it is (3, size, size): cut to a square and scaled.
 
     The median grey of the border is the background. A picture of 28x28 pixels is only negated if
     its background is light. In other pictures, the brightness of a pixel becomes its difference
@@ -38,6 +43,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         PictureError: If the file cannot be read, or shows too little for the network.
     """
+    if channels > 1:
+        return _colours(path, size)
     grey, opaque = _grey(path)
     ground = int(np.median(_border(grey)))
     distance = np.abs(grey.astype(np.int16) - ground)
@@ -48,21 +55,21 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     rows, columns = (np.flatnonzero(garment.mean(axis) > _SPECKS) for axis in (1, 0))
     if not len(rows) or not len(columns):
         raise PictureError(f"{path}: shows nothing that differs from its border")
-    if grey.shape == (SIZE, SIZE) and opaque is None:
+    if grey.shape == (size, size) and opaque is None:
         return 255 - grey if ground > _LIGHT else grey
     trimmed = distance[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    if max(trimmed.shape) > SIZE * min(trimmed.shape):
+    if max(trimmed.shape) > size * min(trimmed.shape):
         raise PictureError(
-            f"{path}: what it shows is too thin to be seen at {SIZE} x {SIZE} pixels"
+            f"{path}: what it shows is too thin to be seen at {size} x {size} pixels"
         )
     bright = Image.fromarray((trimmed * (255 / max(ground, 255 - ground))).astype(np.uint8))
-    small = ImageOps.contain(bright, (SIZE, SIZE), Image.Resampling.BOX)
+    small = ImageOps.contain(bright, (size, size), Image.Resampling.BOX)
     if np.var(np.asarray(small)) < _KEPT * np.var(np.asarray(bright)) - _PLAIN:
         raise PictureError(
-            f"{path}: its pattern is too fine to be seen at {SIZE} x {SIZE} pixels; what is left "
+            f"{path}: its pattern is too fine to be seen at {size} x {size} pixels; what is left "
             "would be a grey patch"
         )
-    return np.asarray(ImageOps.pad(bright, (SIZE, SIZE), Image.Resampling.LANCZOS, color=0))
+    return np.asarray(ImageOps.pad(bright, (size, size), Image.Resampling.LANCZOS, color=0))
 
 
 def _border(picture: NDArray[Any]) -> NDArray[Any]:
@@ -77,8 +84,23 @@ def _brightness(darkness: NDArray[np.uint8], opaque: NDArray[np.bool_]) -> NDArr
     return values
 
 
+def _colours(path: Path, size: int) -> NDArray[np.uint8]:
+    return _read(path, lambda picture: _square(picture, path, size))
+
+
+def _square(picture: Image.Image, path: Path, size: int) -> NDArray[np.uint8]:
+    _check_size(picture, path)
+    colours = ImageOps.exif_transpose(picture).convert("RGB")
+    fitted = ImageOps.fit(colours, (size, size), Image.Resampling.LANCZOS)
+    return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
+
+
 def _grey(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """Grey levels, and where the picture is not transparent; None if it has no transparency."""
+    return _read(path, lambda picture: _decoded(picture, path))
+
+
+def _read(path: Path, decode: Callable[[Image.Image], _Decoded]) -> _Decoded:
     try:
         if path.is_file() and path.stat().st_size > _MAX_BYTES:
             raise PictureError(f"{path}: larger than {_MAX_BYTES // 1_000_000} MB")
@@ -87,7 +109,7 @@ def _grey(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
             Image.init()
             formats = [name for name in Image.ID if name not in _REFUSED]
             with Image.open(path, formats=formats) as picture:
-                return _decoded(picture, path)
+                return decode(picture)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -102,12 +124,7 @@ def _grey(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
 def _decoded(
     picture: Image.Image, path: Path
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    width, height = picture.size
-    if width * height > _MAX_PIXELS or min(width, height) < 2:  # noqa: PLR2004
-        raise PictureError(
-            f"{path}: {width:,} x {height:,} pixels, allowed: from 2 x 2 to "
-            f"{_MAX_PIXELS // 1_000_000} million"
-        )
+    _check_size(picture, path)
     turned = ImageOps.exif_transpose(picture)
     if turned.mode[0] in "IF":  # more than 8 bits for each pixel; `convert` would clip them
         values = np.nan_to_num(np.asarray(turned, dtype=np.float64)).clip(0)
@@ -120,3 +137,12 @@ def _decoded(
         turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
         return np.asarray(turned.convert("L")), None if opaque.all() else opaque
     return np.asarray(turned.convert("L")), None
+
+
+def _check_size(picture: Image.Image, path: Path) -> None:
+    width, height = picture.size
+    if width * height > _MAX_PIXELS or min(width, height) < 2:  # noqa: PLR2004
+        raise PictureError(
+            f"{path}: {width:,} x {height:,} pixels, allowed: from 2 x 2 to "
+            f"{_MAX_PIXELS // 1_000_000} million"
+        )

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmnist_tuning.data.files import CHECKSUMS, CLASS_NAMES, PUBLISHED, TORCHVISION_LAYOUT, verify
+from fmnist_tuning.data.files import CHECKSUMS, PUBLISHED, TORCHVISION_LAYOUT, verify
 from fmnist_tuning.errors import DataError
 from fmnist_tuning.files import read_whole, write_whole
-from fmnist_tuning.sweeps.datasets import IMAGE_SIZE
+from fmnist_tuning.sweeps.datasets import FASHION
 
-_COLUMNS = IMAGE_SIZE**2 + 1
+_COLUMNS = FASHION.size**2 + 1
 
 
 def convert(tables: tuple[Path, Path], folder: Path) -> Path:
@@ -49,7 +49,7 @@ def _contents(found: Sequence[NDArray[np.uint8]]) -> dict[str, bytes]:
     for name in PUBLISHED:
         rows = found[1 if name.startswith("train") else 0]
         values = rows[:, 1:] if "images" in name else rows[:, 0]
-        shape = (len(rows), IMAGE_SIZE, IMAGE_SIZE) if "images" in name else (len(rows),)
+        shape = (len(rows), FASHION.size, FASHION.size) if "images" in name else (len(rows),)
         header = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
         content = header + np.ascontiguousarray(values).tobytes()
         contents[name] = content
@@ -73,6 +73,6 @@ def _read(path: Path) -> NDArray[np.uint8]:
         raise DataError(
             f"{path}: found {rows.shape[1]} columns, allowed: {_COLUMNS}, a label and the pixels"
         )
-    if rows.min() < 0 or rows[:, 0].max() >= len(CLASS_NAMES) or rows.max() > 255:  # noqa: PLR2004
+    if rows.min() < 0 or rows[:, 0].max() >= len(FASHION.classes) or rows.max() > 255:  # noqa: PLR2004
         raise DataError(f"{path}: allowed: labels from 0 to 9, then grey levels from 0 to 255")
     return rows.astype(np.uint8)

@@ -15,7 +15,7 @@ from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.plan import Plan, PlanRow, make_plan
 from fmnist_tuning.sweeps.replacing import replaced
-from fmnist_tuning.sweeps.runs import PlannedRun
+from fmnist_tuning.sweeps.runs import PlannedRun, data_of_sweep
 from fmnist_tuning.sweeps.sweep import Sweep
 
 _POLL_SECONDS: Final = 1.0
@@ -64,7 +64,8 @@ def _check_replaced(
         before = known.definition.parsed if known else None
         if known is None or before is None:
             continue
-        if change := replaced(sweep, before, known.data_digest, data_digest, finished):
+        now = data_of_sweep(sweep, data_digest)
+        if change := replaced(sweep, before, known.data_digest, now, finished):
             problems.append(
                 f"sweep {sweep.id}: the study {study.name} has it with other settings ({change}); "
                 "give the file another id in `sweep:`, name another study with --study, or show "

@@ -18,7 +18,7 @@ from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plan import PlanRow
-from fmnist_tuning.sweeps.runs import PlannedRun
+from fmnist_tuning.sweeps.runs import PlannedRun, data_of, data_of_sweep
 from fmnist_tuning.sweeps.sweep import Sweep
 
 _UNEXPECTED_END = "its process stopped unexpectedly"
@@ -79,7 +79,9 @@ class Ledger:
     def begin(self, sweep: Sweep) -> None:
         """Open a sweep's own run."""
         with self._locks.deciding:  # two commands that begin it must not make two runs of it
-            run_id = self._tracker.begin_sweep(sweep, self._data_digest, self._locks.owner)
+            run_id = self._tracker.begin_sweep(
+                sweep, data_of_sweep(sweep, self._data_digest), self._locks.owner
+            )
         self._sweeps[sweep.id] = sweep, run_id
 
     def end(self, sweep: Sweep, status: EndStatus) -> None:
@@ -113,7 +115,9 @@ class Ledger:
             if trained:
                 return False
             tags = records.training_tags(
-                self._locks.owner, self._data_digest, **asdict(environment)
+                self._locks.owner,
+                data_of(run.config.dataset, self._data_digest),
+                **asdict(environment),
             )
             if self._force and (replaced := self._study.finished_run(run.fingerprint)):
                 tags[records.RETRAINS] = replaced.run_id

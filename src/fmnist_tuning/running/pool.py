@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmnist_tuning.data.files import DataFiles, SharedImages
+from fmnist_tuning.data.files import DataFiles
+from fmnist_tuning.data.shared import SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.running.capacity import workers
 from fmnist_tuning.running.events import Environment, Failed, Finished, Paused, TrainingEvent
@@ -69,7 +70,7 @@ class WorkerPool:
     `jobs` is the number of workers; None means as many as fit on a CPU, and one on a GPU.
     """
 
-    def __init__(self, files: DataFiles, device: Device, jobs: int | None) -> None:
+    def __init__(self, files: Sequence[DataFiles], device: Device, jobs: int | None) -> None:
         self._files = files
         self._device: Device = device
         self._workers: list[_Worker] = []

@@ -9,7 +9,7 @@ is lost continues on another node, in the same MLflow run, and loses the epoch i
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import ray
@@ -51,7 +51,7 @@ class RayPool:
 
     def __init__(
         self,
-        files: DataFiles,
+        files: Sequence[DataFiles],
         device: Device,
         jobs: int | None,
         gpus_per_run: float = 1.0,
@@ -84,7 +84,7 @@ class RayPool:
         cluster.connect()
         if self._images is None:
             self._choose_device()
-            self._images = ray.put(self._files.arrays)
+            self._images = ray.put({files.dataset: files.arrays for files in self._files})
         self._wanted = min(self._jobs or trainings, trainings)
         self._fill()
         deadline = time.monotonic() + _START_SECONDS

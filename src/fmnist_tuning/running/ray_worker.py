@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from fmnist_tuning.sweeps.runs import PlannedRun
 class Actor:
     """What lives on a node."""
 
-    def __init__(self, arrays: Sequence[NDArray[np.uint8]], device: Device) -> None:
+    def __init__(self, arrays: Mapping[str, Sequence[NDArray[np.uint8]]], device: Device) -> None:
         warnings.filterwarnings("ignore")
         self._trainer = Trainer(arrays, device)
 
@@ -38,7 +38,7 @@ class Actor:
 class Worker:
     """An actor, as the driver knows it; on a GPU it has a part of one, else a CPU and memory.
 
-    `images` is Ray's reference to the four arrays of the images.
+    `images` is Ray's reference to the arrays of each data set.
     """
 
     def __init__(self, node: Node, images: Any, device: Device, gpus: float) -> None:

@@ -8,7 +8,7 @@ import ctypes
 import math
 import platform
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.settings import RunConfig
 
 if TYPE_CHECKING:
-    from fmnist_tuning.data.images import Images
+    from fmnist_tuning.data.images import Images, ImageSet
     from fmnist_tuning.metrics import EpochMetrics, RunOutcome
     from fmnist_tuning.training.state import State
 
@@ -79,14 +79,14 @@ class Task:
 class Trainer:
     """The images on the device, and the trainings on them, one at a time.
 
+    `images` has the arrays of each data set by its name, as `ImageSet.load` takes them.
+
     Raises:
         FmnistError: When `device` is `cuda` and there is none.
     """
 
-    def __init__(self, images: Sequence[NDArray[np.uint8]], device: Device) -> None:
+    def __init__(self, images: Mapping[str, Sequence[NDArray[np.uint8]]], device: Device) -> None:
         import torch  # noqa: PLC0415
-
-        from fmnist_tuning.data.images import FashionMnist  # noqa: PLC0415
 
         _keep_freed_memory()
         if device == "cuda" and not torch.cuda.is_available():
@@ -102,7 +102,8 @@ class Trainer:
         # For the same reason: cuDNN's fastest algorithms add in a different order every time.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        self._data = FashionMnist.load(images, self._device)
+        self._arrays = images
+        self._sets: dict[str, ImageSet] = {}  # those that were needed
         self.environment = events.Environment(
             device=self._device.type,
             processor=torch.cuda.get_device_name() if on_gpu else _processor_name(),
@@ -130,7 +131,8 @@ class Trainer:
 
         config = run.config
         self._set_precision(config.precision)
-        images = building.select_images(self._data, config.seed, **config.arguments("images"))
+        data = self._data(config.dataset)
+        images = building.select_images(data, config.seed, **config.arguments("images"))
         state = building.build(config, self._device)
         if saved is not None:
             try:
@@ -154,6 +156,14 @@ class Trainer:
             yield News(events.EpochEnded(run, metrics), checkpoint.pack(state))
             if last == metrics.epoch < config.epochs:
                 return News(events.Paused(run))
+
+    def _data(self, name: str) -> "ImageSet":
+        """A data set on the device; it stays there for the next run."""
+        from fmnist_tuning.data.images import ImageSet  # noqa: PLC0415
+
+        if name not in self._sets:
+            self._sets[name] = ImageSet.load(self._arrays[name], self._device)
+        return self._sets[name]
 
     def _set_precision(self, precision: Precision) -> None:
         import torch  # noqa: PLC0415

@@ -7,7 +7,7 @@ import threading
 import warnings
 from multiprocessing.connection import Connection
 
-from fmnist_tuning.data.files import SharedImages
+from fmnist_tuning.data.shared import SharedImages
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.running.events import Failed
 from fmnist_tuning.running.trainer import Device, Trainer

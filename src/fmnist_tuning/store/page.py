@@ -86,7 +86,7 @@ def _chart(metric: str, kind: str) -> dict[str, Any]:
     }
 
 
-def dataset(digest: str) -> DatasetInput:
+def dataset(name: str, digest: str) -> DatasetInput:
     """The images of a run, for the page's column *Dataset*."""
-    images = Dataset("fashion_mnist", digest, "local", json.dumps({"uri": "fashion_mnist"}))
+    images = Dataset(name, digest, "local", json.dumps({"uri": name}))
     return DatasetInput(images, [InputTag("mlflow.data.context", "training")])

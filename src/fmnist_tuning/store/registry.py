@@ -135,7 +135,7 @@ class Registry:
         Args:
             study: The study of the run.
             run: The training.
-            model: On the CPU, in evaluation mode; (N, 28, 28) uint8 to (N, 10) float32.
+            model: On the CPU, in evaluation mode; uint8 images to float32 probabilities.
             images: An example of the model's input, at least two images.
             probabilities: The model's output for these images.
             about: What the model is, in a sentence.

@@ -18,6 +18,7 @@ from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import translated
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.looks import continued
+from fmnist_tuning.sweeps.runs import DEFAULT_DATASET
 from fmnist_tuning.sweeps.sweep import Sweep
 
 
@@ -243,7 +244,7 @@ class Tracker:
     def _log_inputs(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, params=[Param(k, v) for k, v in params.items()])
         if digest := tags.get(records.DATA):
-            inputs = [dataset(digest)]
+            inputs = [dataset(params.get("dataset", DEFAULT_DATASET), digest)]
             try:
                 self._client.log_inputs(run_id, datasets=inputs)
             except MlflowException:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Final
 
-from fmnist_tuning.sweeps.datasets import CLASSES, IMAGE_SIZE
 from fmnist_tuning.sweeps.settings import RunConfig
 
 VALUE_COST: Final = 200
@@ -20,7 +19,7 @@ blocks took 4.3 times as long, and the estimate is 3.1.
 def parameter_count(config: RunConfig) -> int:
     """Trainable parameters of the network, without building it."""
     count = 0
-    for before, after in itertools.pairwise((1, *config.conv_channels)):
+    for before, after in itertools.pairwise((config.image_channels, *config.conv_channels)):
         count += before * after * config.kernel_size**2 + after
         count += 2 * after if config.use_batch_norm else 0
     return count + sum(a * b + b for a, b in _linear_layers(config))
@@ -88,13 +87,14 @@ def work(config: RunConfig, *, after: int = 0) -> int:
 
 def _convolutions(config: RunConfig) -> Iterable[tuple[int, int]]:
     """Multiplications and output values of each convolution, for one image."""
-    size = IMAGE_SIZE
-    for before, after in itertools.pairwise((1, *config.conv_channels)):
+    size = config.image_size
+    for before, after in itertools.pairwise((config.image_channels, *config.conv_channels)):
         yield size**2 * after * before * config.kernel_size**2, size**2 * after
         size = size // 2 if config.use_pooling else size
 
 
 def _linear_layers(config: RunConfig) -> Iterable[tuple[int, int]]:
     """Inputs and outputs of each linear layer."""
-    size = IMAGE_SIZE >> (config.num_conv_layers if config.use_pooling else 0)
-    return itertools.pairwise((config.conv_channels[-1] * size**2, *config.fc_units, CLASSES))
+    size = config.image_size >> (config.num_conv_layers if config.use_pooling else 0)
+    widths = (config.conv_channels[-1] * size**2, *config.fc_units, config.classes)
+    return itertools.pairwise(widths)

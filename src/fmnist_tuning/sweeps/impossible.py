@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fmnist_tuning.sweeps.choices import OPTIMIZERS_WITH_MOMENTUM
-from fmnist_tuning.sweeps.datasets import IMAGE_SIZE, TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.datasets import DATASETS
 from fmnist_tuning.sweeps.marks import OnlyWith
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ def impossible(config: "RunConfig") -> Iterator[tuple[str, str]]:
     """The problems of settings that are possible by themselves: each a setting, and what it is."""
     idle = [*_without_effect(config)]
     yield from idle
+    yield from _dataset(config)
     yield from _network(config)
     if not any(setting == "holdout_size" for setting, _ in idle):
         yield from _images(config)
@@ -33,6 +34,19 @@ def _without_effect(config: "RunConfig") -> Iterator[tuple[str, str]]:
                 yield name, mark.problem
 
 
+def _dataset(config: "RunConfig") -> Iterator[tuple[str, str]]:
+    there = DATASETS[config.dataset]
+    own = {"image_size": there.size, "image_channels": there.channels}
+    own["classes"] = len(there.classes)
+    for key, value in own.items() if there.size else ():
+        if (found := getattr(config, key)) != value:
+            yield key, f"found {found}, allowed with {config.dataset}: {value}; leave it out"
+    for key, change in (("shift_pixels", "shift"), ("erase_pixels", "erase")):
+        found, size = getattr(config, key), config.image_size
+        if change in config.augmentation.split("_") and size and found >= size:
+            yield key, f"found {found}, allowed: less than image_size = {size}"
+
+
 def _network(config: "RunConfig") -> Iterator[tuple[str, str]]:
     channels, blocks = list(config.conv_channels), config.num_conv_layers
     if len(channels) != blocks:
@@ -41,18 +55,27 @@ def _network(config: "RunConfig") -> Iterator[tuple[str, str]]:
     if config.kernel_size % 2 == 0:
         allowed = "odd numbers, whose padding keeps the size"
         yield "kernel_size", f"found {config.kernel_size}, allowed: {allowed}"
-    if config.use_pooling and IMAGE_SIZE >> blocks == 0:
-        sizes = " -> ".join(str(IMAGE_SIZE >> block) for block in range(blocks + 1))
-        allowed = f"at most 4 with use_pooling, which halves the image each time ({sizes})"
+    size = config.image_size
+    if config.use_pooling and size and size >> blocks == 0:
+        sizes = " -> ".join(str(size >> block) for block in range(blocks + 1))
+        most = size.bit_length() - 1
+        allowed = f"at most {most} with use_pooling, which halves the image each time ({sizes})"
         yield "num_conv_layers", f"found {blocks}, allowed: {allowed}"
 
 
 def _images(config: "RunConfig") -> Iterator[tuple[str, str]]:
     held_out = config.holdout_size if config.validation == "holdout" else 0
-    limits = {"train_size": TRAIN_IMAGES - held_out, "val_size": held_out or TEST_IMAGES}
+    there = DATASETS[config.dataset]
+    limits = {
+        "train_size": there.train_images - held_out,
+        "val_size": held_out or there.test_images,
+    }
     for key, limit in limits.items():
-        if (size := getattr(config, key)) > limit:
+        # How many images a folder has is known when it is read.
+        if (size := getattr(config, key)) > limit and there.train_images:
             yield key, f"found {size}, allowed: at most {limit} images"
+    if not there.train_images and "train_size" not in config.model_fields_set:
+        return
     if config.batch_size > config.train_size and "batch_size" in config.model_fields_set:
         allowed = f"at most train_size = {config.train_size}"
         yield "batch_size", f"found {config.batch_size}, allowed: {allowed}"

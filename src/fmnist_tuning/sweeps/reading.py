@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, unknown_setting
-from fmnist_tuning.sweeps.datasets import TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.datasets import Shape
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
+from fmnist_tuning.sweeps.runs import DEFAULT_DATASET
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import by_number, shown
@@ -30,13 +31,13 @@ def load_sweeps(
     seeds: Sequence[int] | None = None,
     *,
     figures: Mapping[str, tuple[str, ...]] | None = None,
-    images: tuple[int, int] = (TRAIN_IMAGES, TEST_IMAGES),
+    shapes: Mapping[str, Shape] | None = None,
 ) -> list[Sweep]:
     """Read sweep files in the order given; a folder stands for its YAML files, in order of name.
 
     `overrides` replace or extend every sweep's `fixed`; `seeds` replace every sweep's own.
     `figures` are the kinds of figure with the axes that each needs; None does not check figures.
-    `images` are how many training and test images there are, for sweeps that ask for all or more.
+    `shapes` are those of data sets whose images are not the published ones, once they are read.
 
     Raises:
         ConfigError: With every problem of every file.
@@ -45,10 +46,10 @@ def load_sweeps(
     sweeps: dict[str, tuple[Path, Sweep]] = {}
     context = None if figures is None else {"figures": figures}
     for path in _files(paths, problems):
-        sweep = _load(path, dict(overrides or {}), seeds, context, problems, images=images)
+        sweep = _load(path, dict(overrides or {}), seeds, context, problems, shapes=shapes or {})
         if sweep is None:
             continue
-        problems += _too_few(path, sweep, *images)
+        problems += _too_few(path, sweep, shapes or {})
         if sweep.id in sweeps:
             other = sweeps[sweep.id][0]
             problems.append(f"{path}: sweep: {sweep.id} is already the name of {other}")
@@ -164,7 +165,7 @@ def _load(
     context: _Context,
     problems: list[str],
     *,
-    images: tuple[int, int],
+    shapes: Mapping[str, Shape],
 ) -> Sweep | None:
     try:
         raw, lines = read_yaml(_read(path))
@@ -181,7 +182,10 @@ def _load(
     fixed = {} if raw.get("fixed") is None else raw["fixed"]
     if isinstance(fixed, dict):
         fixed = {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}
-        raw = {**raw, "fixed": _all_there_are(fixed, swept, *images) | fixed}
+        raw = {**raw, "fixed": _all_there_are(fixed, swept, shapes) | fixed}
+    if "dataset" in swept and "folder" in _swept_datasets(raw):
+        problems.append(f"{path}: dataset: folder is set in `fixed` or by --set, and not varied")
+        return None
     if isinstance(raw.get("seeds"), dict):
         raw = _first_and_most(raw)
     if seeds is not None:
@@ -222,25 +226,43 @@ def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) 
 
 
 def _all_there_are(
-    fixed: Mapping[str, Any], swept: Iterable[str], train: int, test: int
-) -> dict[str, int]:
-    """The sizes that are left out, where there are other images than Fashion-MNIST's."""
-    if (train, test) == (TRAIN_IMAGES, TEST_IMAGES) or "validation" in swept:
+    fixed: Mapping[str, Any], swept: Iterable[str], shapes: Mapping[str, Shape]
+) -> dict[str, Any]:
+    """What is left out and follows from images that are not the published ones."""
+    name = fixed.get("dataset", DEFAULT_DATASET)
+    shape = shapes.get(name) if isinstance(name, str) else None
+    if shape is None or "dataset" in swept:
         return {}
+    known: dict[str, Any] = {}
+    if name == "folder":
+        known = {
+            "image_size": shape.size, "image_channels": shape.channels, "classes": shape.classes,
+        }  # fmt: skip
+    train, test = shape.train_images, shape.test_images
     held_out = (
         fixed.get("holdout_size", _HOLDOUT_SIZE) if fixed.get("validation") == "holdout" else 0
     )
-    if not isinstance(held_out, int) or held_out >= train:
-        return {}
-    sizes = {"train_size": train - held_out, "val_size": held_out or test}
-    return {key: size for key, size in sizes.items() if key not in swept}
+    if "validation" not in swept and isinstance(held_out, int) and held_out < train:
+        known |= {"train_size": train - held_out, "val_size": held_out or test}
+    return {key: value for key, value in known.items() if key not in swept}
 
 
-def _too_few(path: Path, sweep: Sweep, train: int, test: int) -> list[str]:
+def _swept_datasets(raw: Mapping[str, Any]) -> list[Any]:
+    grid = raw.get("grid")
+    levels = _items(grid.get("dataset")) if isinstance(grid, dict) else []
+    return levels + [a.get("dataset") for a in _items(raw.get("arms")) if isinstance(a, dict)]
+
+
+def _too_few(path: Path, sweep: Sweep, shapes: Mapping[str, Shape]) -> list[str]:
     problems = []
     for config in (arm.config for arm in sweep.arms):
+        if (shape := shapes.get(config.dataset)) is None:
+            continue
         held_out = config.holdout_size if config.validation == "holdout" else 0
-        limits = {"train_size": train - held_out, "val_size": held_out or test}
+        limits = {
+            "train_size": shape.train_images - held_out,
+            "val_size": held_out or shape.test_images,
+        }
         for key, limit in limits.items():
             if (size := getattr(config, key)) > limit:
                 there = f"{max(limit, 0):,}, as many as there are"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.datasets import DatasetName
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 
+DEFAULT_DATASET: Final[DatasetName] = "fashion_mnist"
 TRAINING_SEMANTICS: Final = 1
 """Part of every fingerprint. Increase it if a change of the program gives the same settings another
 result (another initialisation, another metric). Older runs will then not be reused.
@@ -39,21 +41,52 @@ class PlannedRun:
         return f"{sweep} {self.arm.short_label} #{self.config.seed}"
 
 
+def data_of(dataset: str, data_digest: str) -> str:
+    """The digest of one data set, of those of several: `cifar10=0123,fashion_mnist=4567`."""
+    if "=" not in data_digest:
+        return data_digest
+    known = dict(part.split("=", 1) for part in data_digest.split(","))
+    return known.get(dataset, "not read")
+
+
+def datasets_of(sweep: Sweep) -> list[DatasetName]:
+    """The data sets that a sweep's arms use, in order."""
+    used = dict.fromkeys(arm.config.dataset for arm in sweep.arms)
+    # The arms of a combination may not be chosen yet.
+    return [*used] or [sweep.fixed.get("dataset", DEFAULT_DATASET)]
+
+
+def data_of_sweep(sweep: Sweep, data_digest: str) -> str:
+    """The digest of the images that a sweep uses, or those of several as `joined` has them."""
+    return joined({name: data_of(name, data_digest) for name in datasets_of(sweep)})
+
+
+def joined(digests: Mapping[str, str]) -> str:
+    """The digests of several data sets as one text; that of one alone as it is."""
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return ",".join(f"{name}={digests[name]}" for name in sorted(digests))
+
+
 def runs_of(sweep: Sweep, data_digest: str) -> list[PlannedRun]:
-    """The runs of one sweep: every arm, and for each arm every seed."""
+    """The runs of one sweep: every arm, and for each arm every seed.
+
+    `data_digest` is the digest of the images, or those of several data sets as `joined` has them.
+    """
     runs = []
     for arm in sweep.arms:
+        digest = data_of(arm.config.dataset, data_digest)
         decisive = arm.config.decisive()  # the same for all seeds, but for the seed itself
         for seed in sweep.seeds_of(arm):
             config = arm.config.model_copy(update={"seed": seed})
-            mark = _mark(decisive | {"seed": seed}, data_digest)
+            mark = _mark(decisive | {"seed": seed}, digest)
             runs.append(PlannedRun(sweep.id, arm, config, mark))
     return runs
 
 
 def fingerprint(config: RunConfig, data_digest: str) -> str:
     """Hash of everything that decides a run's result: 16 hexadecimal digits."""
-    return _mark(config.decisive(), data_digest)
+    return _mark(config.decisive(), data_of(config.dataset, data_digest))
 
 
 def _mark(decisive: Mapping[str, Any], data_digest: str) -> str:

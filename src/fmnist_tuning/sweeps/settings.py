@@ -14,17 +14,19 @@ from fmnist_tuning.sweeps.choices import (
     Precision,
     Schedule,
 )
-from fmnist_tuning.sweeps.datasets import IMAGE_SIZE, TEST_IMAGES, TRAIN_IMAGES
+from fmnist_tuning.sweeps.datasets import DATASETS, MOST_IMAGES, Dataset, DatasetName
 from fmnist_tuning.sweeps.impossible import impossible
 from fmnist_tuning.sweeps.marks import Component, For, Later, OnlyWith
 from fmnist_tuning.sweeps.problems import Frozen, Problem, raise_problems
 
 BASE_CHANNELS: Final = 32
+MOST_PIXELS: Final = 1024
+MOST_CLASSES: Final = 256
 
 # These bounds only stop mistakes in typing, which could ask for a terabyte of memory.
 Channels = Annotated[int, Field(ge=1, le=2048)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
-ImageCount = Annotated[int, Field(ge=1, le=TRAIN_IMAGES)]
+ImageCount = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
 
 
 def _with(change: str) -> tuple[str, ...]:
@@ -40,6 +42,10 @@ def _channel_progression(settings: dict[str, Any]) -> tuple[int, ...]:
     return tuple(BASE_CHANNELS * 2**block for block in range(settings["num_conv_layers"]))
 
 
+def _of(settings: dict[str, Any]) -> Dataset:
+    return DATASETS[settings["dataset"]]
+
+
 def _held_out(settings: dict[str, Any]) -> int:
     return int(settings["holdout_size"]) if settings["validation"] == "holdout" else 0
 
@@ -51,6 +57,21 @@ class RunConfig(Frozen):
     impossible combinations are a `ValidationError`.
     """
 
+    dataset: Annotated[
+        DatasetName, Later("fashion_mnist"), Field(title="data set", description="of the images")
+    ] = "fashion_mnist"
+    image_size: Annotated[int, For("network"), Later(28)] = Field(
+        default_factory=lambda settings: _of(settings).size,
+        ge=0,
+        le=MOST_PIXELS,
+        description="edge of the images, pixels",
+    )
+    image_channels: Annotated[int, For("network"), Later(1)] = Field(
+        default_factory=lambda settings: _of(settings).channels, ge=0, le=3
+    )
+    classes: Annotated[int, For("network"), Later(10)] = Field(
+        default_factory=lambda settings: len(_of(settings).classes), ge=0, le=MOST_CLASSES
+    )
     num_conv_layers: int = Field(2, ge=1, le=8, title="depth", description="convolution blocks")
     conv_channels: Annotated[
         tuple[Channels, ...],
@@ -75,7 +96,7 @@ class RunConfig(Frozen):
         Field(max_length=8, title="hidden units", description="widths of the hidden linear layers"),
     ] = (128,)
     epochs: Annotated[int, For("loop"), Field(ge=1, le=10_000)] = 10
-    batch_size: Annotated[int, For("loop"), Field(ge=1, le=TRAIN_IMAGES)] = 64
+    batch_size: Annotated[int, For("loop"), Field(ge=1, le=MOST_IMAGES)] = 64
     learning_rate: Annotated[float, For("optimizer"), Field(gt=0)] = 0.001
     optimizer: Annotated[
         Optimizer, For("optimizer"), Field(description="a class of torch.optim")
@@ -151,7 +172,7 @@ class RunConfig(Frozen):
         For("augmentation"),
         Later(2),
         OnlyWith("augmentation", _with("shift")),
-        Field(ge=1, lt=IMAGE_SIZE, description="at most, to each side"),
+        Field(ge=1, le=MOST_PIXELS, description="at most, to each side"),
     ] = 2
     rotate_degrees: Annotated[
         float,
@@ -165,7 +186,7 @@ class RunConfig(Frozen):
         For("augmentation"),
         Later(8),
         OnlyWith("augmentation", _with("erase")),
-        Field(ge=1, lt=IMAGE_SIZE, description="edge of the square that is erased"),
+        Field(ge=1, le=MOST_PIXELS, description="edge of the square that is erased"),
     ] = 8
     early_stopping: Annotated[
         int | None,
@@ -204,13 +225,13 @@ class RunConfig(Frozen):
         Field(description="the test set, or a part of the training set"),
     ] = "test"
     holdout_size: Annotated[
-        int, For("images"), OnlyWith("validation", ("holdout",)), Field(ge=1, lt=TRAIN_IMAGES)
+        int, For("images"), OnlyWith("validation", ("holdout",)), Field(ge=1, lt=MOST_IMAGES)
     ] = 10_000
     train_size: Annotated[ImageCount, For("images")] = Field(
-        default_factory=lambda settings: max(TRAIN_IMAGES - _held_out(settings), 1)
+        default_factory=lambda settings: max(_of(settings).train_images - _held_out(settings), 1)
     )
     val_size: Annotated[ImageCount, For("images")] = Field(
-        default_factory=lambda settings: _held_out(settings) or TEST_IMAGES
+        default_factory=lambda settings: _held_out(settings) or max(_of(settings).test_images, 1)
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fmnist_tuning.data.images import FashionMnist, Images
+from fmnist_tuning.data.images import Images, ImageSet
 from fmnist_tuning.sweeps.choices import Initialization
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.training.averaging import Average
@@ -41,8 +41,8 @@ def generator(seed: int, stream: Stream, device: torch.device | str = "cpu") -> 
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
 
 
-def select_images(data: FashionMnist, seed: int, **choice: object) -> Images:
-    """The images of a run; `choice` are arguments of `FashionMnist.select`.
+def select_images(data: ImageSet, seed: int, **choice: object) -> Images:
+    """The images of a run; `choice` are arguments of `ImageSet.select`.
 
     Raises:
         DataError: When there are fewer images than the run needs.

@@ -30,8 +30,9 @@ class Classifier(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 28, 28) uint8, bright garments on black → (N, 10) float32 that sum to 1."""
-        pixels = images.unsqueeze(1).float().div(255).sub(self.mean).div(self.deviation)
+        """(N, S, S) uint8, bright on black, or (N, 3, S, S) → (N, classes) that sum to 1."""
+        images = images.unsqueeze(1) if images.dim() == 3 else images  # noqa: PLR2004
+        pixels = images.float().div(255).sub(self.mean).div(self.deviation)
         return torch.softmax(self.network(pixels).float(), dim=1)
 
 
@@ -73,7 +74,7 @@ def unpack_weights(content: bytes, architecture: Mapping[str, object]) -> Classi
 def classify(
     classifier: Classifier, images: NDArray[np.uint8], precision: Precision = "float32"
 ) -> NDArray[np.float32]:
-    """(N, 28, 28) images, bright on black → (N, 10) probabilities, on the CPU."""
+    """Images as `Classifier` takes them → (N, classes) probabilities, on the CPU."""
     batches = []
     for batch in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
         with autocast(batch.device, precision):

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  the name that every PyTorch reader knows
 
-from fmnist_tuning.sweeps.datasets import CLASSES, IMAGE_SIZE
-
 
 class ConvBlock(nn.Module):
     """Conv2d (padding keeps the size) → BatchNorm2d (optional) → ReLU → MaxPool2d (optional).
@@ -69,7 +67,7 @@ def _channels_last(images: Tensor) -> Tensor:
 
 
 class FashionCNN(nn.Module):
-    """A small CNN for 28x28 grey images in ten classes.
+    """A small CNN for square images: by default 28x28 grey ones in ten classes.
 
     `conv_channels` has the output channels of each convolution block, `fc_units` the width of each
     hidden linear layer. Dropout follows each hidden linear layer.
@@ -84,10 +82,13 @@ class FashionCNN(nn.Module):
         use_batch_norm: bool = True,
         dropout_rate: float = 0.5,
         fc_units: Sequence[int] = (128,),
+        image_size: int = 28,
+        image_channels: int = 1,
+        classes: int = 10,
         dropout_generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        channels = (1, *conv_channels)
+        channels = (image_channels, *conv_channels)
         self.blocks = nn.ModuleList(
             ConvBlock(
                 before,
@@ -98,16 +99,16 @@ class FashionCNN(nn.Module):
             )
             for before, after in zip(channels, conv_channels, strict=False)
         )
-        size = IMAGE_SIZE >> (len(conv_channels) if use_pooling else 0)
+        size = image_size >> (len(conv_channels) if use_pooling else 0)
         widths = (channels[-1] * size**2, *fc_units)
         self.hidden = nn.ModuleList(
             nn.Linear(before, after) for before, after in zip(widths, fc_units, strict=False)
         )
         self.dropout = SeededDropout(dropout_rate, dropout_generator)
-        self.output = nn.Linear(widths[-1], CLASSES)
+        self.output = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 1, 28, 28) normalised images → (N, 10) logits."""
+        """(N, C, S, S) normalised images → (N, classes) logits."""
         x = images
         for block in self.blocks:
             x = block(x)

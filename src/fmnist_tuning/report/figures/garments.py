@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,6 +13,7 @@ from fmnist_tuning.report.figures.style import add_note, legible_on, looks, new_
 
 MISTAKES: Final = 36
 _COLUMNS: Final = 9
+_LEGIBLE: Final = 30  # classes; numbers of more would lie on each other
 _LONG_BAR: Final = 20.0  # percent: bars longer than this have their number inside
 
 
@@ -20,9 +21,9 @@ _LONG_BAR: Final = 20.0  # percent: bars longer than this have their number insi
 class Scores:
     """A classifier's answers."""
 
-    images: NDArray[np.uint8]  # (N, 28, 28)
+    images: NDArray[np.uint8]  # (N, S, S), or (N, 3, S, S) in colour
     labels: NDArray[np.int64]  # (N,) what each image is
-    probabilities: NDArray[np.float32]  # (N, 10) what the classifier takes it for
+    probabilities: NDArray[np.float32]  # (N, classes) what the classifier takes it for
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -36,7 +37,7 @@ class Scores:
         return int((self.predicted == self.labels).sum()) / len(self.labels)
 
     def confusion(self) -> NDArray[np.int64]:
-        """(10, 10) how many images of each class (row) were taken for each class (column)."""
+        """(classes, classes) how many images of a class (row) were taken for a class (column)."""
         classes = self.probabilities.shape[1]
         table = np.zeros((classes, classes), np.int64)
         np.add.at(table, (self.labels, self.predicted), 1)
@@ -60,7 +61,7 @@ def draw_confusion(scores: Scores, classes: Sequence[str], title: str, note: str
     shares = np.divide(table, counts, where=counts > 0, out=np.zeros(table.shape))
     mesh = left.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(table):
-        if count:
+        if count and len(classes) <= _LEGIBLE:
             colour = legible_on(mesh.to_rgba(shares[row, column]))
             left.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
     places = range(len(classes))
@@ -96,7 +97,7 @@ def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str)
     for panel, place in zip(axes.flat, worst, strict=False):
         label, predicted = int(scores.labels[place]), int(scores.predicted[place])
         chance = scores.probabilities[place, predicted] * 100
-        panel.imshow(scores.images[place], cmap="gray", vmin=0, vmax=255)
+        _show(panel, scores.images[place])
         text = f"{classes[label]} →\n{classes[predicted]}\n{chance:.1f} %"
         panel.set_title(text, fontsize="x-small", loc="center", linespacing=1.1)
     wrong = int((scores.predicted != scores.labels).sum())
@@ -110,6 +111,12 @@ def draw_mistakes(scores: Scores, classes: Sequence[str], title: str, note: str)
     return figure
 
 
+def _show(panel: Any, image: NDArray[np.uint8]) -> None:
+    """An image (S, S) or (3, S, S)."""
+    colours = image.ndim == 3  # noqa: PLR2004
+    panel.imshow(image.transpose(1, 2, 0) if colours else image, cmap="gray", vmin=0, vmax=255)
+
+
 def draw_augmented(
     images: NDArray[np.uint8], changed: Mapping[str, NDArray[np.uint8]], title: str
 ) -> Figure:
@@ -120,7 +127,7 @@ def draw_augmented(
     )
     for line, (label, pictures) in zip(axes, rows.items(), strict=True):
         for panel, picture in zip(line, pictures, strict=True):
-            panel.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            _show(panel, picture)
             panel.set(xticks=[], yticks=[])
             panel.grid(visible=False)
         line[0].set_ylabel(fill(label, 16), rotation=0, ha="right", va="center")

@@ -18,7 +18,6 @@ from fmnist_tuning.metrics import ACCURACY, GAP, METRICS
 from fmnist_tuning.report.wording import capital, described, lettered, listed, worded_difference
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.combine import leverages
-from fmnist_tuning.sweeps.datasets import IMAGE_SIZE
 from fmnist_tuning.text import markdown
 
 if TYPE_CHECKING:
@@ -135,7 +134,9 @@ def resolution(it: "Section") -> str:
     """How large the last block's images are: the runs tell no more about what it has learnt."""
     sizes = []
     for arm in it.frames.arms:
-        size = IMAGE_SIZE >> (arm.config.num_conv_layers if arm.config.use_pooling else 0)
+        size = arm.config.image_size >> (
+            arm.config.num_conv_layers if arm.config.use_pooling else 0
+        )
         sizes.append(f"{size}×{size} pixels with {described(arm)}")
     return (
         f"The linear layers see {listed(sizes)}. What features were learnt, these runs do not "
