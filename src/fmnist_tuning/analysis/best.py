@@ -1,9 +1,11 @@
 """Which arm is the best, of a sweep or of a study, and which arms may be just as good."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Final
 
 from fmnist_tuning.analysis.contrasts import moderated_interval
 from fmnist_tuning.analysis.frames import SweepFrames
@@ -12,6 +14,8 @@ from fmnist_tuning.analysis.pool import pool_of
 from fmnist_tuning.analysis.verdicts import judge_claims, told_apart
 from fmnist_tuning.metrics import ACCURACY, LATE_ACCURACY, METRICS
 from fmnist_tuning.sweeps.arms import Arm
+
+_ENOUGH: Final = 3
 
 Place = tuple[SweepFrames, Arm]
 """An arm, and the sweep that it belongs to."""
@@ -48,12 +52,13 @@ def highest(places: Iterable[Place]) -> Place | None:
 def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
     """The arm of a study that is surely the best; one sweep at least has a finished run.
 
-    Of all arms, it has the highest lower end of the 95 % interval of its mean accuracy over the
-    last epochs. Few seeds make a wide interval, so an arm does not win by a few lucky ones. If the
-    study is too small to tell how much repeats differ, the highest mean wins: two seeds that agree
-    by chance would have an interval of no width.
+    Of the arms that are judged by the same images as most are, it has the highest lower end of the
+    95 % interval of its mean accuracy over the last epochs. Few seeds make a wide interval, so an
+    arm does not win by a few lucky ones. If the study is too small to tell how much repeats differ,
+    the highest mean wins. If that is unknown of some arms only, these need `_ENOUGH` seeds of their
+    own: two that agree by chance would have an interval of no width.
     """
-    places = [(frames, arm) for frames in sweeps.values() for arm in frames.arms]
+    places = _comparable([(frames, arm) for frames in sweeps.values() for arm in frames.arms])
     late = any(frames.by_seed([arm], LATE_ACCURACY) for frames, arm in places)
     metric = LATE_ACCURACY if late else ACCURACY
     pool = pool_of(sweeps.values())
@@ -62,11 +67,25 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
         values = [*place[0].by_seed([place[1]], metric).values()]
         if not values:
             return -math.inf, -math.inf
-        low, _ = moderated_interval(values, pool.spread(metric, [place[1].config]))
+        spread = pool.spread(metric, [place[1].config])
+        if known and not spread.prior and len(values) < _ENOUGH:
+            return -math.inf, -math.inf
+        low, _ = moderated_interval(values, spread)
         return low if known else fmean(values), fmean(values)
 
-    known = all(pool.spread(metric, [arm.config]).prior for _, arm in places)
+    known = any(pool.spread(metric, [arm.config]).prior for _, arm in places)
     return max(places, key=surely)
+
+
+def _comparable(places: Sequence[Place]) -> list[Place]:
+    """The arms whose accuracies are of the same images: those that most arms are judged by."""
+
+    def judged_by(arm: Arm) -> tuple[object, ...]:
+        held_out = arm.config.holdout_size if arm.config.validation == "holdout" else 0
+        return arm.config.dataset, held_out, arm.config.val_size
+
+    ((common, _),) = Counter(judged_by(arm) for _, arm in places).most_common(1)
+    return [place for place in places if judged_by(place[1]) == common]
 
 
 def standings(
