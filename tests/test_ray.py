@@ -206,7 +206,7 @@ def test_addresses(address, found):
 def test_without_ray(monkeypatch):
     """Most people have no need of it, so it is not installed with the program."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(FmnistError, match=r"pip install 'fmnist-tuning\[ray\]=="):
+    with pytest.raises(FmnistError, match=r"install fmnist with it, `pip install -e '\.\[ray\]'`"):
         cluster.begin(None)
 
 
@@ -230,7 +230,9 @@ def test_how_many_workers_a_node_has():
     """One for each CPU that has memory, or as many as a GPU is divided into."""
     node = Node("id", "name", cpus=8, gpus=2.0, bytes=5 << 30)
     assert node.slots("cpu", 1.0) == 5
-    assert [node.slots("cuda", part) for part in (1.0, 0.5, 0.3, 0.1)] == [2, 4, 6, 20]
+    # A worker is on one GPU, so two of them hold twice what one holds.
+    parts = (1.0, 0.6, 0.5, 0.4, 0.3, 0.1)
+    assert [node.slots("cuda", part) for part in parts] == [2, 2, 4, 4, 6, 20]
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """The door to Ray: joining a cluster or starting one here, and what its nodes can take."""
 
 import contextlib
+import hashlib
 import importlib.util
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS: Final = 5.0
 _JOIN_SECONDS: Final = 60.0
-_PACKAGES: Final = ("fmnist-tuning", "torch")  # Ray itself compares its own version and Python's
-_INSTALL: Final = f"pip install 'fmnist-tuning[ray]=={version('fmnist-tuning')}'"
+_SOURCES: Final = Path(__file__).parent.parent
+# Ray itself compares its own version and Python's.
+_PACKAGES: Final = ("fmnist-tuning", "torch", "numpy")
+_CODE: Final = "fmnist's own code"
+_INSTALL: Final = "install fmnist with it, `pip install -e '.[ray]'` in its folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Node:
     def slots(self, device: "Device", gpus_per_run: float) -> int:
         """How many workers it can have."""
         if device == "cuda":
-            return int(self.gpus / gpus_per_run + 1e-9)
+            return int(self.gpus) * int(1 / gpus_per_run + 1e-9)  # a worker is on one GPU
         return min(self.cpus, self.bytes // WORKER_BYTES)
 
 
@@ -51,13 +56,13 @@ class _Starting:
 
     def __init__(self, jobs: int | None) -> None:
         self._started, self._ended = threading.Event(), threading.Event()
-        self._error: FmnistError | None = None
+        self._error: Exception | None = None
         threading.Thread(target=self._start, args=(jobs,), daemon=True).start()
 
     def _start(self, jobs: int | None) -> None:
         try:
             _init(None, jobs)
-        except FmnistError as error:
+        except Exception as error:  # noqa: BLE001  whoever waits for it gets it
             self._error = error
         finally:
             self._started.set()
@@ -89,6 +94,9 @@ def begin(address: str | None, jobs: int | None = None) -> None:
     if importlib.util.find_spec("ray") is None:
         raise FmnistError(f"--executor ray: Ray is not installed here; {_INSTALL}")
     address = address or os.environ.get("RAY_ADDRESS") or None
+    address = None if address == "local" else address
+    # Without this, a call after a failed start would start Ray again, with none of the rest.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     if "ray" not in sys.modules:  # it reads all of them on import
         if address is not None:
             os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # to join, a second each
@@ -141,7 +149,7 @@ def _init(address: str | None, jobs: int | None) -> None:
     quiet = {"configure_logging": False, "logging_level": "ERROR", "log_to_driver": False}
     try:
         ray.init(address or "local", **quiet, **({} if address else here))
-    except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
+    except Exception as error:  # noqa: BLE001  Ray raises plain ones too
         raise FmnistError(_said(address, str(error))) from None
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -155,25 +163,51 @@ def nodes() -> list[Node]:
     return sorted(map(_node, (n for n in ray.nodes() if n["Alive"])), key=lambda node: node.name)
 
 
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Within it, a cluster that does not answer is an `FmnistError`."""
+    import ray  # noqa: PLC0415
+
+    try:
+        yield
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise FmnistError(
+            f"the cluster does not answer ({_last_line(str(error))}); finished epochs are kept: "
+            "when it does, run the same command again to continue"
+        ) from None
+
+
 def versions() -> dict[str, str]:
-    """Of the packages that must be the same everywhere, those of this process."""
-    return {package: version(package).partition("+")[0] for package in _PACKAGES}
+    """Of what must be the same everywhere, that of this process."""
+    found = {package: version(package).partition("+")[0] for package in _PACKAGES}
+    code = hashlib.sha256()
+    for path in sorted(_SOURCES.rglob("*.py")):
+        code.update(path.read_bytes())
+    return {**found, _CODE: code.hexdigest()[:8]}
 
 
 def difference(theirs: dict[str, str]) -> str:
     """What differs on a node from this machine, and the remedy; empty if nothing does."""
     ours = versions()
-    found = [f"{p} {theirs[p]} there and {ours[p]} here" for p in _PACKAGES if theirs[p] != ours[p]]
+    found = [
+        f"{what} {theirs.get(what)} there and {own} here"
+        for what, own in ours.items()
+        if theirs.get(what) != own
+    ]
     return f"found {' and '.join(found)}, allowed: the same" if found else ""
 
 
 def loading_failed(error: BaseException) -> str:
     """Why a worker could not load on a node, and the remedy."""
-    text = str(error)
-    missing = re.search(r"No module named '([\w.]+)'", text)
-    if missing:
-        return f"Python finds no {missing[1]} there; {_INSTALL} on that node, for Ray's own Python"
-    return f"a worker cannot start there ({_last_line(text)})"
+    if missing := missing_module(error):
+        return f"Python finds no {missing} there; {_INSTALL} on that node, for Ray's own Python"
+    return f"a worker cannot start there ({_last_line(str(error))})"
+
+
+def missing_module(error: BaseException) -> str | None:
+    """The module that a node lacks, if that is what is wrong."""
+    found = re.search(r"No module named '([\w.]+)'", str(error))
+    return found[1] if found else None
 
 
 def _try(address: str) -> None:
@@ -217,7 +251,7 @@ def _node(found: dict[str, Any]) -> Node:
 
 def _check_address(address: str) -> None:
     """Say at once that nobody answers; Ray would try for minutes."""
-    if address in {"auto", "local"}:
+    if address == "auto":
         return
     if address.startswith("ray://"):
         raise FmnistError(
@@ -229,10 +263,11 @@ def _check_address(address: str) -> None:
         raise FmnistError(f"--address: found {address[:80]!r}, allowed: HOST:PORT, or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise FmnistError(
-            f"--address {address}: nobody answers there ({error.strerror or error}); start a "
-            "cluster with `ray start --head`, which says its address"
+            f"--address {address}: nobody answers there ({reason}); start a cluster with `ray "
+            "start --head`, which says its address"
         ) from None
 
 

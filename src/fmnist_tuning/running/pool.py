@@ -149,12 +149,12 @@ class WorkerPool:
                 event = Failed(worker.run, event)
             if isinstance(event, (Finished, Paused, Failed)):
                 worker.run = None
+            yield event
             # A dead worker is replaced only after its last message, so that no result is lost.
             if worker.run is None and not worker.process.is_alive():
                 worker.connection.close()
                 self._workers.remove(worker)
                 self._workers.append(self._new_worker())
-            yield event
 
     def drop(self, run: PlannedRun) -> None:
         """End the worker that trains a run, and start another in its place."""

@@ -6,6 +6,7 @@ epoch, to this process, which writes the checkpoint before it tells the epoch. S
 is lost continues on another node, in the same MLflow run, and loses the epoch in hand at most.
 """
 
+import contextlib
 import math
 import time
 from collections import Counter, deque
@@ -18,7 +19,6 @@ from ray.exceptions import RayError
 from fmnist_tuning.data.files import DataFiles
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.running import cluster
-from fmnist_tuning.running.capacity import WORKER_BYTES
 from fmnist_tuning.running.events import (
     ClusterEvent,
     Environment,
@@ -31,12 +31,13 @@ from fmnist_tuning.running.events import (
     Refused,
     TrainingEvent,
 )
+from fmnist_tuning.running.places import Places
 from fmnist_tuning.running.ray_worker import Worker
 from fmnist_tuning.running.trainer import Device, Task
 from fmnist_tuning.sweeps.runs import PlannedRun
-from fmnist_tuning.text import counted
 
 _START_SECONDS: Final = 60.0  # to load PyTorch on a slow node
+_GATHER_SECONDS: Final = 10.0  # how long the first worker waits for the others
 _LOOK_SECONDS: Final = 2.0  # between two looks at which nodes there are
 _ALONE_SECONDS: Final = 60.0  # how long a plan waits when no worker is left
 _LOSSES: Final = 3  # of a run without a new epoch in between; then it is the run's own fault
@@ -56,12 +57,11 @@ class RayPool:
         jobs: int | None,
         gpus_per_run: float = 1.0,
     ) -> None:
-        self._files, self._device, self._jobs = files, device, jobs
-        self._gpus_per_run = gpus_per_run
+        self._files, self._jobs = files, jobs
+        self._places = Places(device, gpus_per_run)
         self._images: Any = None  # Ray's reference to them
         self._workers: list[Worker] = []
         self._wanted = 0
-        self._refused: set[str] = set()  # ids of nodes
         self._told: deque[ClusterEvent] = deque()
         self._losses: Counter[str] = Counter()
         self._looked, self._alone_since = 0.0, math.inf
@@ -70,31 +70,44 @@ class RayPool:
     @property
     def expected(self) -> int:
         """How many workers there will be, by the resources of the nodes."""
-        cluster.connect()
-        self._choose_device()
-        room = sum(node.slots(self._device, self._gpus_per_run) for node in cluster.nodes())
+        with cluster.answering():
+            cluster.connect()
+            self._places.choose_device()
+            room = self._places.room
         return max(min(self._jobs or room, room), 1)
 
     def start(self, trainings: int) -> Environment:
         """Start a worker on every node and more where they fit; wait until the first can train.
 
         Raises:
-            FmnistError: When there is no room, or a node cannot be used.
+            FmnistError: When there is no room, no node can be used, or the cluster does not answer.
         """
-        cluster.connect()
-        if self._images is None:
-            self._choose_device()
-            self._images = ray.put({files.dataset: files.arrays for files in self._files})
-        self._wanted = min(self._jobs or trainings, trainings)
-        self._fill()
-        deadline = time.monotonic() + _START_SECONDS
-        while self._pending and (left := deadline - time.monotonic()) > 0:
-            self._hear(left)
-            if faults := [event for event in self._told if isinstance(event, Refused)]:
-                raise FmnistError("\n".join(f"node {f.node}: {f.reason}" for f in faults))
+        with cluster.answering():
+            cluster.connect()
+            if self._images is None:
+                self._places.choose_device()
+                self._images = ray.put({files.dataset: files.arrays for files in self._files})
+            self._wanted = min(self._jobs or trainings, trainings)
+            self._gather()
         if self._first is None or not len(self):
-            raise FmnistError(self._no_room())
+            raise FmnistError(self._places.no_room())
         return self._first
+
+    def _gather(self) -> None:
+        """Have workers; `events` welcomes those that take longer than the first."""
+        began = time.monotonic()
+        self._alone_since = math.inf
+        self._fill()
+        while self._pending:
+            most = _GATHER_SECONDS if len(self) else _START_SECONDS
+            if (left := began + most - time.monotonic()) <= 0:
+                return
+            self._hear(min(left, 1.0))
+            faults = [event for event in self._told if isinstance(event, Refused)]
+            if faults and self._first is None:
+                raise FmnistError("\n".join(f"node {f.node}: {f.reason}" for f in faults))
+            if not self._pending and not len(self):
+                self._fill()
 
     def __len__(self) -> int:
         return sum(worker.environment is not None for worker in self._workers)
@@ -124,11 +137,13 @@ class RayPool:
         """What happens to the runs and to the cluster, one event at a time or none.
 
         Raises:
-            FmnistError: When no worker has been left for a minute.
+            FmnistError: When no worker has been left for a minute, or the cluster does not answer.
         """
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._fill()
-        event = self._hear(timeout)
+        with cluster.answering():
+            if time.monotonic() - self._looked > _LOOK_SECONDS:
+                self._fill()
+            self._check_alone()
+            event = self._hear(timeout)
         while self._told:
             yield self._told.popleft()
         if event is not None:
@@ -142,10 +157,12 @@ class RayPool:
     def stop(self) -> None:
         """Stop training all runs at once; workers that are idle stay."""
         for worker in [worker for worker in self._workers if worker.task is not None]:
+            self._keep_what_is_there(worker)
             self._remove(worker)
 
     def close(self) -> None:
         """End every worker at once, and leave the cluster."""
+        self.stop()
         for worker in self._workers[:]:
             self._remove(worker)
         cluster.disconnect()
@@ -158,39 +175,30 @@ class RayPool:
     def _pending(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.environment is None]
 
-    def _choose_device(self) -> None:
-        if self._device == "cpu":
-            return
-        has_gpu = any(node.gpus for node in cluster.nodes())
-        if self._device == "cuda" and not has_gpu:
-            raise FmnistError(
-                "--device cuda: no node of the cluster has a GPU; --device cpu trains without one"
-            )
-        self._device = "cuda" if has_gpu else "cpu"
-
     def _fill(self) -> None:
         """Ask for as many workers as are wanted and fit, spread over the nodes."""
-        self._looked = time.monotonic()
-        nodes = [node for node in cluster.nodes() if node.id not in self._refused]
-        there = {node.id for node in nodes}
-        for worker in self._pending:
-            if worker.node.id not in there:
+        now = self._looked = time.monotonic()
+        there = self._places.alive()
+        for worker in self._workers[:]:
+            if worker.node.id not in there:  # an idle one would say nothing of it
                 self._remove(worker)
-        used = Counter(worker.node.id for worker in self._workers)
+                if worker.task is not None:
+                    self._told.append(Lost(worker.task.run, f"node {worker.node.name} is gone"))
+            elif worker.environment is None and now - worker.asked > _START_SECONDS:
+                self._remove(worker)
+                self._places.leave_alone(worker.node)
         while len(self._workers) < self._wanted:
-            free = [n for n in nodes if used[n.id] < n.slots(self._device, self._gpus_per_run)]
-            if not free:
+            node = self._places.next(Counter(worker.node.id for worker in self._workers))
+            if node is None:
                 return
-            node = min(free, key=lambda node: used[node.id])
-            used[node.id] += 1
-            worker = Worker(node, self._images, self._device, self._gpus_per_run)
-            self._workers.append(worker)
+            places = self._places
+            self._workers.append(Worker(node, self._images, places.device, places.gpus_per_run))
 
     def _hear(self, timeout: float) -> TrainingEvent | Lost | None:
         """Wait for what any worker says next."""
         waited = {w.waited: w for w in self._workers if w.task or w.environment is None}
         if not waited:
-            self._wait_alone(timeout)
+            time.sleep(timeout)
             return None
         said, _ = ray.wait([*waited], timeout=timeout)
         if not said:
@@ -201,25 +209,27 @@ class RayPool:
         self._welcome(worker)
         return None
 
-    def _wait_alone(self, timeout: float) -> None:
-        """Wait for nodes while there is nobody who could say anything."""
-        if self._idle:
+    def _check_alone(self) -> None:
+        """End the wait for nodes when no worker has been ready for too long."""
+        if len(self):
             self._alone_since = math.inf
-        else:
-            self._alone_since = min(self._alone_since, time.monotonic())
-            if time.monotonic() - self._alone_since > _ALONE_SECONDS:
-                raise FmnistError(
-                    "no node of the cluster is left that can train; finished epochs are kept: run "
-                    "the same command again to continue"
-                )
-        time.sleep(timeout)
+            return
+        self._alone_since = min(self._alone_since, time.monotonic())
+        if time.monotonic() - self._alone_since > _ALONE_SECONDS:
+            raise FmnistError(
+                "no node of the cluster is left that can train; finished epochs are kept: run the "
+                "same command again to continue"
+            )
 
     def _welcome(self, worker: Worker) -> None:
         """A worker has loaded, or cannot."""
         try:
             environment, versions = ray.get(worker.waited)
         except RayError as error:
-            self._refuse(worker, cluster.loading_failed(error))
+            if self._places.is_hopeless(worker.node, error):
+                self._refuse(worker, cluster.loading_failed(error))
+            else:
+                self._remove(worker)
             return
         reason = cluster.difference(versions)
         if self._first and environment.torch != self._first.torch:
@@ -238,8 +248,8 @@ class RayPool:
         node = worker.node
         for other in [w for w in self._pending if w.node.id == node.id] or [worker]:
             self._remove(other)
-        if node.id in {found.id for found in cluster.nodes()}:  # else it is merely gone
-            self._refused.add(node.id)
+        if node.id in self._places.alive():  # else it is merely gone
+            self._places.refuse(node)
             self._told.append(Refused(node.name, reason))
 
     def _news(self, worker: Worker) -> TrainingEvent | Lost | None:
@@ -255,14 +265,23 @@ class RayPool:
             self._remove(worker)  # it does not know, and goes on
         elif isinstance(event, Finished | Paused | Failed):
             worker.task = None
-        elif isinstance(event, EpochEnded):
+        if isinstance(event, EpochEnded | Finished | Failed):
             del self._losses[event.run.fingerprint]
         return event
 
+    def _keep_what_is_there(self, worker: Worker) -> None:
+        """Write the checkpoints that a worker has sent and nobody has read yet."""
+        with contextlib.suppress(RayError, StopIteration):
+            while worker.task and ray.wait([worker.waited], timeout=0)[0]:
+                worker.task.keep(ray.get(next(worker.waited), timeout=_LOOK_SECONDS))
+
     def _lost(self, worker: Worker, run: PlannedRun) -> Lost | Failed:
         self._remove(worker)
+        if worker.node.id not in self._places.alive():
+            return Lost(run, f"node {worker.node.name} is gone")  # which is not the run's fault
         self._losses[run.fingerprint] += 1
         if self._losses[run.fingerprint] >= _LOSSES:
+            del self._losses[run.fingerprint]
             died = f"{_LOSSES} workers died in one epoch of it, the last on node"
             return Failed(run, f"{died} {worker.node.name} (out of memory?)")
         return Lost(run, f"its worker on node {worker.node.name} is gone")
@@ -270,18 +289,3 @@ class RayPool:
     def _remove(self, worker: Worker) -> None:
         worker.kill()
         self._workers.remove(worker)
-
-    def _no_room(self) -> str:
-        nodes = cluster.nodes()
-        room = sum(node.slots(self._device, self._gpus_per_run) for node in nodes)
-        what = "GPU" if self._device == "cuda" else "CPU"
-        if room:
-            return (
-                f"the cluster has no free {what}: it has room for {counted(room, 'worker')}, and "
-                "other programs use it; wait for them, or add a node with `ray start "
-                "--address=HOST:PORT`"
-            )
-        return (
-            f"no node of the cluster has room for a training, which takes a {what} and "
-            f"{WORKER_BYTES >> 30} GiB of memory; add one with `ray start --address=HOST:PORT`"
-        )

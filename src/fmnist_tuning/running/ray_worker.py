@@ -1,9 +1,10 @@
 """A worker on a node of a Ray cluster: the actor that trains, and its handle here."""
 
 import contextlib
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import ray
@@ -17,6 +18,8 @@ from fmnist_tuning.running.cluster import Node
 from fmnist_tuning.running.events import Environment
 from fmnist_tuning.running.trainer import Device, News, Task, Trainer
 from fmnist_tuning.sweeps.runs import PlannedRun
+
+_UNREAD: Final = 2  # news that a worker sends before it waits for them to be read
 
 
 class Actor:
@@ -53,11 +56,15 @@ class Worker:
         self.waited = self.actor.ready.remote()  # what it answers next: that it is ready, then news
         self.environment: Environment | None = None  # None until it is ready
         self.task: Task | None = None
+        self.asked = time.monotonic()
 
     def take(self, task: Task) -> None:
         """Train a run."""
         self.task = task
-        train = self.actor.train.options(num_returns="streaming")
+        # It waits until its last news is read, because nobody else writes its checkpoints.
+        train = self.actor.train.options(
+            num_returns="streaming", _generator_backpressure_num_objects=_UNREAD
+        )
         self.waited = train.remote(task.run, task.saved(), task.epochs)
 
     def kill(self) -> None:
