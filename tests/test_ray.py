@@ -137,7 +137,7 @@ def test_nodes_that_join_later(tmp_path, start_fmnist, sweep_file):
         made.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(bare.parent)})
         said = until(process, "is not used")
         told = said.splitlines()[-1]
-        assert lacking(told, "Python finds no fmnist_tuning there; pip install 'fmnist-tu") == ""
+        assert lacking(told, "Python finds no fmnist_tuning there; install fmnist with it") == ""
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
