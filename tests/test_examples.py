@@ -31,3 +31,20 @@ def test_augmented_images_are_drawn(fmnist_here, sweep_file, tmp_path, monkeypat
     assert done.returncode == 0
     assert "changes: its augmented images are not drawn: the Fashion-MNIST images" in done.stderr
     assert not picture.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("migrated")
+def test_a_training_that_ends_early_says_so(fmnist_here, sweep_file):
+    """On its line, and in what it logs; the plan is done with it all the same."""
+    text = (
+        "sweep: early\ntitle: Early\ngrid: {early_stopping: [1]}\n"
+        "fixed: {min_delta: 9.0, epochs: 7, label_smoothing: 0.1}\n"
+    )
+    options = [option for option in TINY_RUN if "epochs" not in option]
+    done = fmnist_here("run", sweep_file(text), *options)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "early early_stopping=1 seed=0: finished early, after epoch 2, val accuracy" in done.stderr
+    )
+    assert fmnist_here("plot", "early").returncode == 0

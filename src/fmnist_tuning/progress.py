@@ -186,6 +186,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             self._line(f"{_title(run)}: {epoch}: {figures}, {took}")
 
     def _show_end(self, event: events.Finished | events.Failed, run: PlannedRun) -> None:
+        done = self._done(run.fingerprint) if run.fingerprint in self._bars else 0.0
         self._remove_bar(run.fingerprint)
         self._pace.end(run)
         if isinstance(event, events.Failed):
@@ -193,7 +194,11 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         else:
             accuracy = percent(event.metrics[ACCURACY])
             took = duration(event.metrics["train_seconds"])
-            self._line(f"{_title(run)}: finished, val accuracy {accuracy}, {took}")
+            epochs = int(event.metrics.get("trained_epochs", run.config.epochs))
+            early = f" early, after epoch {epochs}" if epochs < run.config.epochs else ""
+            if early:  # the epochs that it does without count as done
+                self.progress.advance(self._bars[_PLAN], run.config.epochs - done)
+            self._line(f"{_title(run)}: finished{early}, val accuracy {accuracy}, {took}")
 
     def _add_reused(self, event: events.Reused) -> None:
         self._reused.append(event)

@@ -117,10 +117,23 @@ def draw_curves(frames: SweepFrames) -> Figure:
     style.add_note(
         figure,
         style.note_on_seeds(frames, "Thick: mean over the seeds; thin: each seed."),
-        f"{style.note_on_validation(frames)} Train: over the epoch, dropout on.",
+        f"{style.note_on_validation(frames)} Train: over the epoch, {_train_mode(frames)}.",
         left_out,
     )
     return figure
+
+
+def _train_mode(frames: SweepFrames) -> str:
+    """What makes an epoch's train loss and accuracy unlike validation's."""
+    configs = [arm.config for arm in frames.arms]
+    parts = ["dropout on"]
+    if any(config.augmentation != "none" for config in configs):
+        parts.append("images changed where augmented")
+    if any(config.label_smoothing for config in configs):
+        parts.append("loss smoothed where labels are")
+    if any(config.weight_averaging != "none" for config in configs):
+        parts.append("weights not averaged")
+    return ", ".join(parts)
 
 
 def _draw_arm(axes: Any, values: pd.DataFrame, look: style.Look) -> None:
