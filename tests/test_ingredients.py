@@ -66,20 +66,43 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        *({key: value} for key, value in EVERYTHING.items() if key in {"schedule", "augmentation"}),
-        {"weight_averaging": "ema"},
-        {"weight_averaging": "swa", "swa_start": 0.3},
-        {"schedule": "one_cycle", "optimizer": "SGD", "momentum": 0.9},
-        EVERYTHING,
-    ],
-    ids=str,
-)
+SEVERAL = [
+    *({key: value} for key, value in EVERYTHING.items() if key in {"schedule", "augmentation"}),
+    {"weight_averaging": "ema"},
+    {"weight_averaging": "swa", "swa_start": 0.3},
+    {"schedule": "one_cycle", "optimizer": "SGD", "momentum": 0.9},
+    EVERYTHING,
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("settings", SEVERAL, ids=str)
+def test_a_run_that_continues_on_a_gpu(arrays, settings):
+    """The same there, where steps are replayed with a learning rate in its place."""
+    assert_it_continues(Trainer({"fashion_mnist": arrays}, "cuda"), settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("settings", SEVERAL, ids=str)
+def test_a_gpu_learns_as_a_cpu_does(arrays, settings):
+    """The same learning rates and changes of images, so nearly the same losses."""
+    losses = [
+        [epoch[0] for epoch in epochs_of(all_news(Trainer({"fashion_mnist": arrays}, kind),
+                                                  config(dropout_rate=0.0, **settings)))]
+        for kind in ("cpu", "cuda")
+    ]  # fmt: skip
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("settings", SEVERAL, ids=str)
 def test_a_run_that_continues_is_the_same_run(arrays, settings):
     """From each epoch's checkpoint, to the last bit, the network that is kept too."""
-    trainer = Trainer({"fashion_mnist": arrays}, "cpu")
+    assert_it_continues(Trainer({"fashion_mnist": arrays}, "cpu"), settings)
+
+
+def assert_it_continues(trainer, settings):
     whole = all_news(trainer, config(**settings))
     assert len(epochs_of(whole)) == 4
     for epoch in range(1, 4):

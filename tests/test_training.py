@@ -7,6 +7,7 @@ from fmnist_tuning.data.files import verify
 from fmnist_tuning.data.images import Images, ImageSet, Split
 from fmnist_tuning.errors import DivergedError
 from fmnist_tuning.metrics import EpochMetrics, RunOutcome
+from fmnist_tuning.training.augmentation import Augmenter
 from fmnist_tuning.training.building import (
     CAPTURABLE,
     Stream,
@@ -324,7 +325,10 @@ def test_the_same_metrics_twice_on_a_gpu(images):
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1, "gradient_clip": 0.1}], ids=str)
 @pytest.mark.parametrize("name", [*CAPTURABLE, "SGD"])
 def test_a_replayed_step_is_the_step(images, name, settings):
-    """Six epochs as CUDA graphs, the partial batch's too, leave the weights that plain steps do."""
+    """Six epochs as CUDA graphs, the partial batch's too, leave the weights that plain steps do.
+
+    With another learning rate for each step, and augmented images.
+    """
     device = torch.device("cuda")
     split = on_device(images, device).train
     weights = []
@@ -333,13 +337,16 @@ def test_a_replayed_step_is_the_step(images, name, settings):
         optimizer = build_optimizer(
             model, optimizer=name, learning_rate=0.01, weight_decay=0, momentum=0
         )
-        step = TrainingStep(model, split, optimizer, **settings)
-        advance = GraphedStep(step) if graphed else step
+        augmenter = Augmenter(augmentation="flip_shift_rotate_erase")
+        step = TrainingStep(model, split, optimizer, augmenter=augmenter, **settings)
+        advance = GraphedStep(step, scheduled=True) if graphed else step
         order = generator(0, Stream.ORDER)
         model.train()
-        for _ in range(6):
-            step.begin_epoch(torch.randperm(300, generator=order))
-            for size in [32] * 9 + [12]:
+        for epoch in range(6):
+            chances = augmenter.draw(300, generator(epoch, Stream.AUGMENTATION))
+            step.begin_epoch(torch.randperm(300, generator=order), chances)
+            for place, size in enumerate([32] * 9 + [12]):
+                step.set_learning_rate(0.01 / (1 + epoch + place))
                 advance(size)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*weights)
