@@ -248,8 +248,10 @@ class _Engine:
         if isinstance(event, events.Joined | events.Refused):
             return event
         try:
-            if isinstance(event, events.Finished) and self._ledger.taken_over(event.run):
-                return self._left_to_another(event.run, schedule)
+            if isinstance(event, events.Finished):
+                self._ledger.keep_network(event.run)
+                if self._ledger.taken_over(event.run):
+                    return self._left_to_another(event.run, schedule)
             return event if self._recorded(event, schedule) else None
         except TrackingError:
             if not self._ledger.lost(event.run):

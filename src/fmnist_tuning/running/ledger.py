@@ -171,10 +171,15 @@ class Ledger:
             self._tracker.log_epoch(active.run_id, metrics)
             active.logged.add(metrics.epoch)
 
-    def finish(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
-        """Write a run's final metrics, and keep its network."""
+    def keep_network(self, run: PlannedRun) -> None:
+        """Store a run's network; with a slow server, this may take longer than others wait."""
         run_id = self._active[run.fingerprint].run_id
-        self._tracker.finish_run(run_id, metrics, self._kept.weights(run_id))
+        self._tracker.keep_network(run_id, self._kept.weights(run_id))
+
+    def finish(self, run: PlannedRun, metrics: Mapping[str, float]) -> None:
+        """Write a run's final metrics."""
+        run_id = self._active[run.fingerprint].run_id
+        self._tracker.finish_run(run_id, metrics)
         del self._active[run.fingerprint]
         self._kept.drop(run_id)
         # Broken attempts say nothing any more, and would stand beside it on MLflow's page.

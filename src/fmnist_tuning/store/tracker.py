@@ -134,18 +134,18 @@ class Tracker:
         """Write the metrics of one epoch in a single call; the epoch is the step."""
         self._log(run_id, epoch.metrics(), epoch.epoch)
 
-    def finish_run(
-        self, run_id: str, metrics: Mapping[str, float], weights: Path | None = None
-    ) -> None:
-        """Write the final metrics, store the file `weights.pt`, and mark the run FINISHED.
+    def keep_network(self, run_id: str, weights: Path) -> None:
+        """Store the file `weights.pt` of a run that is about to finish.
 
         The SHA-256 of the weights becomes a tag, so that they can be checked when they are read.
         """
-        if weights is not None:
-            self.log_files(run_id, None, [weights])
-            with translated(self._study.uri):
-                digest = records.content_digest(weights.read_bytes())
-                self._client.set_tag(run_id, records.WEIGHTS_DIGEST, digest)
+        self.log_files(run_id, None, [weights])
+        with translated(self._study.uri):
+            digest = records.content_digest(weights.read_bytes())
+            self._client.set_tag(run_id, records.WEIGHTS_DIGEST, digest)
+
+    def finish_run(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Write the final metrics, and mark the run FINISHED."""
         # MLflow's page draws metrics that have only step 0 as bars, one for each run.
         self._log(run_id, metrics, step=0)
         self.end_run(run_id, "FINISHED")
