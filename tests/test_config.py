@@ -5,6 +5,7 @@ from conftest import CONFIGS, EXPERIMENTS, ROOT
 from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.sweeps.arms import run_config
 from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
@@ -276,6 +277,15 @@ def test_a_file_that_is_not_there(tmp_path, monkeypatch, wrong, hint):
     assert hint in str(caught.value)
 
 
+def test_none_is_the_word_for_nothing():
+    """In YAML, in tables and in MLflow, whatever the setting."""
+    config = run_config({"early_stopping": "none", "gradient_clip": None, "augmentation": "none"})
+    assert config == RunConfig()
+    assert config.params()["early_stopping"] == config.params()["augmentation"] == "none"
+    assert RunConfig.from_params(config.params()) == config
+    assert RunConfig.from_params({**config.params(), "gradient_clip": "None"}) == config
+
+
 def test_a_fixed_setting_holds_where_it_has_an_effect(tmp_path):
     """The other arms are the plain ones, which may be trained already; elsewhere it is refused."""
     path = tmp_path / "s.yaml"
@@ -301,7 +311,12 @@ def test_a_fixed_setting_holds_where_it_has_an_effect(tmp_path):
             {"schedule": "one_cycle", "epochs": 1, "train_size": 100},
             "schedule: found one_cycle for 2 steps, allowed: at least 3",
         ),
-        ({"schedule": "step", "epochs": 4}, "allowed: less than 4, or the learning rate never"),
+        (
+            {"schedule": "step", "epochs": 4, "step_epochs": 5},
+            "allowed: less than 4, or the learning rate never",
+        ),
+        ({"early_stopping": "off"}, "found false, allowed: an integer, or none"),
+        ({"gradient_clip": 0}, "found 0, allowed: greater than 0, or none"),
         (
             {"schedule": "linear", "final_learning_rate": 0.001},
             "final_learning_rate: found 0.001, allowed: less than learning_rate = 0.001",
@@ -313,6 +328,7 @@ def test_a_fixed_setting_holds_where_it_has_an_effect(tmp_path):
         ({"rotate_degrees": 5.0}, "has no effect without `augmentation: rotate`"),
         ({"erase_pixels": 5}, "has no effect without `augmentation: erase`"),
         ({"augmentation": "shift_flip"}, "found 'shift_flip'; did you mean flip_shift?"),
+        ({"augmentation": "[shift, flip]"}, "did you mean flip_shift?"),
     ],
     ids=str,
 )

@@ -253,10 +253,45 @@ def test_own_images_that_cannot_be_used(tmp_path, spoil, problem):
         find_dataset("folder", tmp_path)
 
 
-def test_a_folder_without_images(tmp_path):
-    """What is looked for."""
-    with pytest.raises(MissingDataError, match=r"allowed: train/CLASS/\*.png and test/CLASS/"):
+def test_a_folder_without_images(tmp_path, fmnist_here):
+    """What is looked for; and who forgets to say that it is a folder of their own is told."""
+    with pytest.raises(MissingDataError, match="found no images for `dataset: folder`, allowed"):
         find_dataset("folder", tmp_path)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(MissingDataError, match="found train/ for `dataset: folder`"):
+        find_dataset("folder", tmp_path)
+    (tmp_path / "test").mkdir()
+    done = fmnist_here("data", "--data-dir", tmp_path)
+    assert done.returncode == 2
+    assert (
+        "images of your own, in train/ and test/, are asked for by `dataset: folder`" in done.stderr
+    )
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_without_images(tmp_path, part):
+    """Each class is needed to learn and to judge."""
+    own_folder(tmp_path)
+    for picture in (tmp_path / part / "dog").iterdir():
+        picture.unlink()
+    with pytest.raises(DataError, match=rf"{part}/dog: found no images, allowed: one at least of"):
+        find_dataset("folder", tmp_path)
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_shape_that_the_images_do_not_have(fmnist_here, sweep_file, tmp_path):
+    """Said before anything is trained."""
+    text = (
+        "sweep: s\ntitle: S\ngrid: {dropout_rate: [0.1]}\nfixed: {dataset: folder, batch_size: 8}\n"
+    )
+    place = own_folder(tmp_path / "p")
+    for setting, problem in {
+        "image_size=28": "image_size: found 28, allowed: 12, as images have",
+        "classes=10": "classes: found 10, allowed: 2, as images have",
+    }.items():
+        done = fmnist_here("plan", sweep_file(text), "--data-dir", place, "--set", setting)
+        assert done.returncode == 2
+        assert problem in done.stderr
 
 
 def test_the_network_takes_its_shape_from_the_data():
@@ -338,8 +373,8 @@ def test_a_study_of_own_images(fmnist_here, sweep_file, tmp_path):
     assert first["garment"] == "dog"
     assert second["truth"] == "cat"
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")
-    done = fmnist_here("predict", picture, *here, "--json")
-    assert json.loads(done.stdout)[0]["garment"] == "class 1"
+    done = fmnist_here("predict", picture, "--json")
+    assert json.loads(done.stdout)[0]["garment"] == "dog"
 
 
 @pytest.mark.slow

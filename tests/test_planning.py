@@ -88,9 +88,9 @@ def test_a_fingerprint_holds_everything_that_decides():
 
 
 def test_values_are_said_as_people_say_them():
-    """What figures show beside a setting's label; a setting of None is one that is off."""
+    """What figures show beside a setting's label; a setting of None says none, as it is written."""
     values = (True, False, None, 0.0, 0.3, (32, 64), (64,))
-    shown = ["on", "off", "off", "0.0", "0.3", "[32, 64]", "64"]
+    shown = ["on", "off", "none", "0.0", "0.3", "[32, 64]", "64"]
     assert [label_of_value(value) for value in values] == shown
 
 

@@ -164,6 +164,8 @@ def _evaluate(
             f"{METRICS[finalist.metric].label} is {METRICS[finalist.metric].format(logged)}."
         )
         version = registry.register(results.study, run, classifier, examples, answers, about=about)
+        if finalist.config.dataset == "folder":
+            registry.name_classes(results.study.name, files.classes)
         registered = f"{champion_uri(results.study.name)}, version {version}"
     return Evaluation(scores.accuracy, logged, registered, _drawn(finalist, scores, files.classes))
 

@@ -13,39 +13,53 @@ from fmnist_tuning.data.catalogue import find_dataset
 from fmnist_tuning.data.images import pixel_statistics
 from fmnist_tuning.report.figures.garments import draw_augmented
 from fmnist_tuning.report.figures.style import Format, encode_figure, styled
-from fmnist_tuning.report.wording import settings_of
+from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.training.augmentation import Augmenter
 from fmnist_tuning.training.building import Stream, generator
 
 IMAGES: Final = 8
-_MOST_ARMS: Final = 8
+_MOST_ROWS: Final = 12
 
 
 def draw_examples(
     frames: SweepFrames, data_dir: Path | None, kind: Format | None, *, sheet: str | None
 ) -> Mapping[str, bytes]:
-    """Eight training images and their changed versions, a row for each arm that changes them.
+    """Eight training images and their changed versions, a row for each augmentation.
 
     The content of the figure by its file name; empty for a sweep that changes no images.
 
     Raises:
         DataError: When the images are missing or damaged.
     """
-    arms = [arm for arm in frames.arms if arm.config.augmentation != "none"]
-    if not arms:
+    changing = [arm for arm in frames.arms if arm.config.augmentation != "none"]
+    if not changing:
         return {}
-    arms = [arm for arm in arms if arm.config.dataset == arms[0].config.dataset]
-    files = find_dataset(arms[0].config.dataset, data_dir)
+    dataset = changing[0].config.dataset
+    changes = {_label(arm): arm for arm in changing if arm.config.dataset == dataset}
+    files = find_dataset(dataset, data_dir)
     level = pixel_statistics(files.train_images)[0] * 255
     # The first image of each class, as far as they go.
     _, first = np.unique(files.train_labels, return_index=True)
     images = files.train_images[np.sort(first)[:IMAGES]]
-    rows = {settings_of(arm): augmented(images, arm.config, level) for arm in arms[:_MOST_ARMS]}
+    shown = [*changes.items()][:_MOST_ROWS]
+    rows = {label: augmented(images, arm.config, level) for label, arm in shown}
+    left_out = f"{len(shown)} of {len(changes)} augmentations." if len(changes) > len(shown) else ""
     with styled(sheet):
-        figure = draw_augmented(images, rows, frames.sweep.title)
+        figure = draw_augmented(images, rows, frames.sweep.title, left_out)
         name = f"{frames.sweep.id}_examples.{kind or 'png'}"
         return {name: encode_figure(figure, kind or "png")}
+
+
+def _label(arm: Arm) -> str:
+    """The settings that change images, as far as they have an effect."""
+    config, parts = arm.config, arm.config.augmentation.split("_")
+    strengths = {
+        "shift": f"{config.shift_pixels} px",
+        "rotate": f"{config.rotate_degrees:g}°",
+        "erase": f"{config.erase_pixels} px",
+    }
+    return ", ".join(f"{part} {strengths.get(part, '')}".strip() for part in parts)
 
 
 def augmented(images: NDArray[np.uint8], config: RunConfig, level: float) -> NDArray[np.uint8]:

@@ -193,7 +193,7 @@ class RunOutcome:
     test_accuracy: float | None = _row("test accuracy", "percent", "higher", place=9, default=None)
     # How many epochs there were: all, unless the run stopped early. None for earlier runs, which
     # had all.
-    trained_epochs: int | None = _row("trained epochs", "count", place=16, default=None)
+    trained_epochs: int | None = _row("trained epochs", "epochs", place=16, default=None)
 
     def metrics(self) -> dict[str, float]:
         """The measured values by metric name, without those that were not measured."""

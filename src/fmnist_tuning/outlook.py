@@ -63,6 +63,8 @@ def print_forecasts(out: Console, forecasts: Sequence[Forecast], claims: int) ->
     """Print how many seeds each claim needs; there may be more `claims` than forecasts."""
     further = claims - len(forecasts)
     if not forecasts:
+        if further:
+            out.print(f"{counted(further, 'claim')}: exact, or no estimate is possible")
         return
     assumed = any(forecast.assumed for forecast in forecasts)
     where = "in the shipped study" if assumed else "in the runs so far"

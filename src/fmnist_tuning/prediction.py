@@ -120,7 +120,8 @@ def name_garments(
 ) -> list[Answer]:
     """Name the garments on one or more images, in float32.
 
-    The names of a person's own classes are those of the folder in `data_dir`.
+    The names of a person's own classes are kept with the champion; else they are those of the
+    folder in `data_dir`.
 
     Raises:
         TrackingError: When fmnist did not train the champion's run.
@@ -150,7 +151,7 @@ def _exists(name: str) -> bool:
 
 
 def _classes(config: RunConfig, champion: Champion, data_dir: Path | None) -> Sequence[str]:
-    if named := DATASETS[config.dataset].classes:
+    if named := DATASETS[config.dataset].classes or champion.classes:
         return named
     try:
         files = find_dataset(config.dataset, data_dir)

@@ -158,7 +158,10 @@ def champion(
     for finalist, evaluation in evaluate_finalists(found, data_dir, weights, sheet=style):
         terminal.print_finalist(terminal.console(), finalist, evaluation)
         _keep(evaluation.figures, output, found.study, finalist.run.run_id)
-    rule = "the mean that is surely the highest; `fmnist journal` says what may be as good"
+    rule = (
+        "the highest lower end of the 95 % interval of its mean, of the arms judged by the same "
+        "images; `fmnist journal` says what may be as good"
+    )
     terminal.facts(terminal.console(stderr=True), {"rule": rule})
 
 

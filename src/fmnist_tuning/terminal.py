@@ -1,6 +1,7 @@
 """How results are printed: labelled facts, tables, and text that is safe on a terminal."""
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -43,7 +44,7 @@ def escape(text: str) -> str:
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """A console on stdout or stderr; without a terminal, it is wide enough for our tables."""
     made = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=False)
-    if not made.is_terminal:
+    if not made.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         made.width = _WIDTH_OFF_TERMINAL
     return made
 

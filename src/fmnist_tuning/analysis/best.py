@@ -58,7 +58,7 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
     the highest mean wins. If that is unknown of some arms only, these need `_ENOUGH` seeds of their
     own: two that agree by chance would have an interval of no width.
     """
-    places = _comparable([(frames, arm) for frames in sweeps.values() for arm in frames.arms])
+    places = judged_alike([(frames, arm) for frames in sweeps.values() for arm in frames.arms])
     late = any(frames.by_seed([arm], LATE_ACCURACY) for frames, arm in places)
     metric = LATE_ACCURACY if late else ACCURACY
     pool = pool_of(sweeps.values())
@@ -77,7 +77,7 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
     return max(places, key=surely)
 
 
-def _comparable(places: Sequence[Place]) -> list[Place]:
+def judged_alike(places: Sequence[Place]) -> list[Place]:
     """The arms whose accuracies are of the same images: those that most arms are judged by."""
 
     def judged_by(arm: Arm) -> tuple[object, ...]:

@@ -38,7 +38,7 @@ def fetch_dataset(
         DataError: With the reason, and what to do by hand.
     """
     if name in {"fashion_mnist", "folder"}:
-        raise DataError(f"--fetch --dataset {name}: it is not fetched this way")
+        raise DataError(f"--fetch: found --dataset {name}, allowed: {', '.join(FILES)}")
     title, target = DATASETS[name].title, folder.absolute() / OTHER_LAYOUTS[name]
     say(f"fetching {title} ...")
     try:

@@ -144,6 +144,8 @@ def _otherwise(place: Path) -> str:
     except OSError:
         tables = []
     tables = tables[:2]
+    if all((place / part).is_dir() for part in ("train", "test")):
+        return " (images of your own, in train/ and test/, are asked for by `dataset: folder`)"
     if len(tables) < 2:  # noqa: PLR2004  training and test images
         return ""
     names = " ".join(shlex.quote(str(path)) for path in tables)

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,10 @@ _MOST_BYTES: Final = 1 << 32  # of the pixels of all images
 _MOST_PIXELS: Final = 1024  # the edge of an image
 _MOST_CLASSES: Final = 256
 _COLOURS: Final = 3
-_LAYOUT: Final = "train/CLASS/*.png and test/CLASS/*.png, or the four IDX files of MNIST's names"
+_LAYOUT: Final = (
+    "pictures (PNG, JPEG and others) in train/CLASS/ and test/CLASS/, or four IDX files of MNIST's "
+    "names"
+)
 
 
 def read_folder(place: Path) -> DataFiles:
@@ -41,8 +45,9 @@ def read_folder(place: Path) -> DataFiles:
     elif all((place / part).is_dir() for part in _PARTS):
         arrays, classes = _class_folders(place)
     else:
+        found = ", ".join(f"{part}/" for part in _PARTS if (place / part).is_dir())
         raise MissingDataError(
-            f"{place}: found no images of your own for `dataset: folder`, allowed: {_LAYOUT}; "
+            f"{place}: found {found or 'no images'} for `dataset: folder`, allowed: {_LAYOUT}; "
             "--data-dir (or FMNIST_DATA_DIR) names their folder"
         )
     digest = hashlib.sha256("\0".join(classes).encode())
@@ -123,8 +128,12 @@ def _files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
         for path in sorted((folder / name).iterdir(), key=lambda file: by_number(file.name))
         if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
     ]
-    if not found:
-        raise DataError(f"{folder}: found no images, allowed: {_LAYOUT}")
+    counts = Counter(label for _, label in found)
+    if lacking := [name for label, name in enumerate(classes) if not counts[label]]:
+        raise DataError(
+            f"{folder / lacking[0]}: found no images, allowed: one at least of each class, in "
+            f"{' and in '.join(_PARTS)}"
+        )
     return found
 
 

@@ -1,9 +1,10 @@
 """The best model of a study, in MLflow's model registry under a name for each study."""
 
 import inspect
+import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -33,6 +34,8 @@ _MODEL: Final = "fashion_mnist_cnn"
 
 _SHOWN: Final = (ACCURACY, "test_accuracy", "final_val_loss")
 _LONG_VALUE: Final = 100
+_CLASSES: Final = "fmnist.classes"
+_LONG_TAG: Final = 5_000
 _MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PACKAGE: Final = Path(__file__).parents[1]
 
@@ -54,6 +57,7 @@ class Champion:
     version: str
     run: TrackedRun
     weights: bytes
+    classes: tuple[str, ...] = ()  # the names of a person's own
 
 
 class Registry:
@@ -118,7 +122,17 @@ class Registry:
                 f"the champion's run {run.run_id} has no {WEIGHTS} any more; `fmnist champion` "
                 "registers another"
             )
-        return Champion(str(found.version), run, content)
+        names = json.loads(found.tags.get(_CLASSES, "[]"))
+        return Champion(str(found.version), run, content, tuple(map(str, names)))
+
+    def name_classes(self, study: str, classes: Sequence[str]) -> None:
+        """Keep the names of a person's own classes with the study's champion."""
+        names, bearer = json.dumps(classes), self._bearer(model_name(study))
+        if bearer is not None and len(names) < _LONG_TAG:
+            with translated(self._uri):
+                self._client.set_model_version_tag(
+                    model_name(study), bearer.version, _CLASSES, names
+                )
 
     def register(
         self,

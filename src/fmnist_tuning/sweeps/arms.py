@@ -160,7 +160,9 @@ def run_config(settings: Settings) -> RunConfig:
     return RunConfig.model_validate_json(as_json(settings))
 
 
-def problem_of_arms(problem: Problem, arms: list[str], where: str, fixed: Settings) -> Problem:
+def problem_of_arms(
+    problem: Problem, arms: list[tuple[int, str]], where: str, fixed: Settings
+) -> Problem:
     """A problem of arms whose settings do not fit together, told once and at its place.
 
     `fixed` are the settings that all arms share, if all arms have the problem.
@@ -168,7 +170,9 @@ def problem_of_arms(problem: Problem, arms: list[str], where: str, fixed: Settin
     if problem.path[0] in fixed:
         return problem.under("fixed")
     more = f" (and {counted(len(arms) - 1, 'further arm')})" if len(arms) > 1 else ""
-    return Problem((where,), f"{arms[0]}{more}: {problem}")
+    index, first = arms[0]
+    place = (where, index) if where == "arms" else (where,)
+    return Problem(place, f"{first}{more}: {problem}")
 
 
 def problems_of_labels(place: tuple[str | int, ...], arm: Settings) -> list[Problem]:

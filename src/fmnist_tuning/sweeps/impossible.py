@@ -102,7 +102,9 @@ def _schedule(config: "RunConfig") -> Iterator[tuple[str, str]]:
     if config.schedule == "one_cycle" and steps < 3:  # noqa: PLR2004
         text = f"found one_cycle for {steps} steps, allowed: at least 3, to rise and to fall"
         yield "schedule", text
-    if config.schedule == "step" and config.step_epochs + config.warmup_epochs >= config.epochs:
+    given = "step_epochs" in config.model_fields_set  # its default may be long for a short trial
+    late = config.step_epochs + config.warmup_epochs >= config.epochs
+    if config.schedule == "step" and given and late:
         room = config.epochs - config.warmup_epochs
         allowed = f"less than {room:g}, or the learning rate never falls within its epochs"
         yield "step_epochs", f"found {config.step_epochs}, allowed: {allowed}"

@@ -140,16 +140,23 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
         case "too_long" | "string_too_long":
             unit = "characters" if detail["type"] == "string_too_long" else "entries"
             return f"found {len(value):,} {unit}, allowed: at most {detail['ctx']['max_length']:,}"
-        case "literal_error" if isinstance(value, str):
+        case "literal_error" if isinstance(value, str | list):
             allowed = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-            return f"found {shown(value)}{nearest(value, allowed)}"
+            word = value if isinstance(value, str) else "_".join(map(str, value))
+            return f"found {shown(value)}{nearest(word, allowed)}"
     if detail["type"] == "dict_type" and path[-1:] in {("arm",), ("versus",)} and value:
         return f"found {shown(value)}, allowed: a mapping, such as {{name: {value}}}"
     text = _bounds(model, path) if detail["type"] in _BOUNDS else _ALLOWED.get(detail["type"])
     if text is None:
         default = detail["msg"].replace("Input should be ", "")
         text = f"{default[0].lower()}{default[1:]}"
-    return f"found {shown(value)}, allowed: {text}{_hint(value, text, path)}"
+    optional = ", or none" if _may_be_none(model, path) else ""
+    return f"found {shown(value)}, allowed: {text}{optional}{_hint(value, text, path)}"
+
+
+def _may_be_none(model: type[BaseModel], path: Path) -> bool:
+    field = model.model_fields.get(str(path[0])) if path else None
+    return field is not None and type(None) in getattr(field.annotation, "__args__", ())
 
 
 def _hint(value: object, allowed: str, path: Path) -> str:

@@ -258,6 +258,10 @@ def _too_few(path: Path, sweep: Sweep, shapes: Mapping[str, Shape]) -> list[str]
     for config in (arm.config for arm in sweep.arms):
         if (shape := shapes.get(config.dataset)) is None:
             continue
+        own = {"image_size": shape.size, "image_channels": shape.channels, "classes": shape.classes}
+        for key, value in own.items():
+            if (found := getattr(config, key)) != value:
+                problems.append(f"{path}: {key}: found {found}, allowed: {value}, as images have")
         held_out = config.holdout_size if config.validation == "holdout" else 0
         limits = {
             "train_size": shape.train_images - held_out,

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fmnist_tuning.sweeps.choices import (
     Augmentation,
@@ -27,6 +27,10 @@ MOST_CLASSES: Final = 256
 Channels = Annotated[int, Field(ge=1, le=2048)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 ImageCount = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
+
+
+# YAML's own word is null; other settings say `none`.
+_NONE: Final = BeforeValidator(lambda value: None if value == "none" else value)
 
 
 def _with(change: str) -> tuple[str, ...]:
@@ -190,6 +194,7 @@ class RunConfig(Frozen):
     ] = 8
     early_stopping: Annotated[
         int | None,
+        _NONE,
         For("early stopping"),
         Later(None),
         Field(ge=1, le=10_000, description="epochs without a lower validation loss"),
@@ -209,6 +214,7 @@ class RunConfig(Frozen):
     ] = 0.0
     gradient_clip: Annotated[
         float | None,
+        _NONE,
         For("loop"),
         Later(None),
         Field(gt=0, description="the longest gradient of a step, over all weights"),
@@ -266,7 +272,9 @@ class RunConfig(Frozen):
 
 
 def format_value(value: object) -> str:
-    """A setting as people and MLflow see it: `0.3`, `True`, `Adam`, `[32, 64]`."""
+    """A setting as people and MLflow see it: `0.3`, `True`, `Adam`, `[32, 64]`, `none`."""
+    if value is None:
+        return "none"
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -277,7 +285,7 @@ def label_of(setting: str) -> str:
 
 def label_of_value(value: object) -> str:
     """A setting's value for people: `on`, `off`, `0.3`, `[32, 64]`; `64` for a list of one."""
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, (list, tuple)) and len(value) == 1:
         return format_value(value[0])

@@ -117,7 +117,7 @@ class Sweep(Frozen):
         seen: dict[RunConfig, str] = {}
         names: set[str] = set()
         where = "arms" if self.listed else "grid"
-        impossible: dict[Problem, list[str]] = {}  # with the arms that have it
+        impossible: dict[Problem, list[tuple[int, str]]] = {}  # with the arms that have it
         combinations = [*self._combinations()]
         settings = settings_of_arms(self.fixed, [overrides for _, overrides, _ in combinations])
         for index, (name, overrides, predicted) in enumerate(combinations):
@@ -126,7 +126,7 @@ class Sweep(Frozen):
                 config = run_config(settings[index])
             except ValidationError as error:
                 for problem in problems_of(error, RunConfig):
-                    impossible.setdefault(problem, []).append(values)
+                    impossible.setdefault(problem, []).append((index, name or values))
                 continue
             place = (where, index) if self.listed else (where,)
             if config in seen:

@@ -76,8 +76,12 @@ def draw_claims(
     widest = _widest([row.verdict for row in rows if row.verdict])
     axes.set_xlim(-widest, widest)
     axes.set_xlabel("difference, in margins")
+    claims = sum(len(frames.sweep.claims) for frames in sweeps.values())
     style.add_note(
         figure,
+        f"{len(shown)} of {claims} claims; the others are exact, have no margin, or too few seeds."
+        if len(shown) < claims
+        else "",
         "In units of each claim's margin, the smallest difference that matters; grey: less than "
         "that. Thick: the 95 % interval of the claim alone. Thin: adjusted for looks and for its "
         "sweep's claims. Circles: supported; crosses: refuted; squares: equivalent; diamonds: "

@@ -118,18 +118,23 @@ def _show(panel: Any, image: NDArray[np.uint8]) -> None:
 
 
 def draw_augmented(
-    images: NDArray[np.uint8], changed: Mapping[str, NDArray[np.uint8]], title: str
+    images: NDArray[np.uint8],
+    changed: Mapping[str, NDArray[np.uint8]],
+    title: str,
+    note: str = "",
 ) -> Figure:
     """Images (N, S, S) in the first row, and below each what augmentations made of it."""
     rows = {"as they are": images, **changed}
     figure, axes = new_figure(
-        title, 0.6 + 0.95 * len(rows), nrows=len(rows), ncols=len(images), squeeze=False
+        title, 0.6 + 0.95 * len(rows), nrows=len(rows), ncols=max(len(images), 8), squeeze=False
     )
+    for panel in axes[:, len(images) :].flat:
+        panel.set_axis_off()
     for line, (label, pictures) in zip(axes, rows.items(), strict=True):
-        for panel, picture in zip(line, pictures, strict=True):
+        for panel, picture in zip(line, pictures, strict=False):
             _show(panel, picture)
             panel.set(xticks=[], yticks=[])
             panel.grid(visible=False)
         line[0].set_ylabel(fill(label, 16), rotation=0, ha="right", va="center")
-    add_note(figure, "One of the many versions of each image that a training sees.")
+    add_note(figure, "One of the many versions of each image that a training sees.", note)
     return figure

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MARKS: Final = "Dots: runs; marks with bars: means with their 95 % t intervals."
 _GAP: Final = "Overfitting gap: train minus validation accuracy after the last epoch, dropout off."
 _MAX_RANKED: Final = 20
+_ACROSS: Final = 40  # characters; longer labels of a heatmap's columns would lie on each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,10 @@ def _draw_table(axes: Any, frames: "SweepFrames", x: str, y: str) -> None:
             text += f"\n± {deviation}\nn = {found[label].seeds}"
         colour = style.legible_on(mesh.to_rgba(cells[row, column]))
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(columns)), [label_of_value(value) for value in columns])
+    across = [label_of_value(value) for value in columns]
+    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    long = max(map(len, across)) * len(across) > _ACROSS
+    axes.set_xticks(range(len(columns)), across, **(turned if long else {}))
     axes.set_yticks(range(len(rows)), [label_of_value(value) for value in rows])
     axes.set_xlabel(label_of(x))
     axes.set_ylabel(label_of(y))

@@ -117,6 +117,9 @@ def draw_curves(frames: SweepFrames) -> Figure:
     style.add_note(
         figure,
         style.note_on_seeds(frames, "Thick: mean over the seeds; thin: each seed."),
+        "A mean ends where the first of its seeds stopped early."
+        if any(arm.config.early_stopping for arm in arms)
+        else "",
         f"{style.note_on_validation(frames)} Train: over the epoch, {_train_mode(frames)}.",
         left_out,
     )
@@ -141,8 +144,8 @@ def _draw_arm(axes: Any, values: pd.DataFrame, look: style.Look) -> None:
         axes.plot(values.index, values, color=look.colour, lw=0.5, alpha=0.5)
     every = max(1, len(values) // 10)
     axes.plot(
-        values.index,
-        values.mean(axis=1),
+        values.dropna().index,
+        values.dropna().mean(axis=1),  # no longer than all seeds go on
         color=look.colour,
         ls=look.line,
         marker=look.marker,

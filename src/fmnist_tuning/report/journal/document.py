@@ -25,6 +25,7 @@ from fmnist_tuning.report.journal.winner import Winner
 from fmnist_tuning.report.study import StudyResults
 from fmnist_tuning.report.wording import capital, listed, outcome
 from fmnist_tuning.store import records
+from fmnist_tuning.sweeps.datasets import DATASETS
 from fmnist_tuning.text import counted, markdown, markdown_code
 
 _MANY = 8
@@ -121,6 +122,7 @@ def _render(results: StudyResults, figures: Path, present: str | None) -> str:
         sections=defaultdict(lambda: None, sections),
         more=[section for sweep, section in sections.items() if own or sweep not in six],
         answers=answers,
+        datasets=_datasets(list(sections.values())),
         direction=partial(_direction, list(sections.values())),
         param=partial(_values, results),
         study=markdown_code(results.study.name),
@@ -234,6 +236,23 @@ def _validated_on(results: StudyResults) -> str:
     if kinds == {"holdout"}:
         return "held out of the training images"
     return "some runs on the test set, some on images held out"
+
+
+def _datasets(sections: Sequence[Section]) -> list[str]:
+    """What the runs were trained on; three lines for Fashion-MNIST alone, as the journal has it."""
+    configs = [arm.config for section in sections for arm in section.frames.arms]
+    used = {config.dataset: config for config in configs}
+    if [*used] == ["fashion_mnist"]:
+        return ["Fashion MNIST", "Classes: 10", "Image size: 28×28 grayscale"]
+    shapes = {
+        name: f"{config.image_size}×{config.image_size} pixels, "
+        f"{'colour' if config.image_channels > 1 else 'grayscale'}"
+        for name, config in used.items()
+    }
+    return [
+        f"{DATASETS[name].title}: {config.classes} classes, {shapes[name]}"
+        for name, config in used.items()
+    ]
 
 
 def _day(seconds: float) -> str:

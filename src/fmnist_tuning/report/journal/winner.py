@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fmnist_tuning.analysis.best import winner
+from fmnist_tuning.analysis.best import judged_alike, winner
 from fmnist_tuning.analysis.groups import Groups, compare
 from fmnist_tuning.metrics import LATE_ACCURACY, METRICS
 from fmnist_tuning.report.wording import capital, described, worded_difference
@@ -21,6 +21,7 @@ _RULE = (
 )
 _NAMED = 5
 _SCALE = {"epochs", "train_size", "val_size", "validation", "holdout_size"}
+_DERIVED = {"image_size", "image_channels", "classes", "train_size", "val_size"}
 _NETWORK = (
     *("num_conv_layers", "conv_channels", "use_pooling", "use_batch_norm"),
     *("dropout_rate", "fc_units"),
@@ -45,11 +46,14 @@ class Winner:
         )
         if not rivals:
             return text
-        all_arms = {a.config for s in self._sections.values() for a in s.frames.arms}
+        places = [(s.frames, arm) for s in self._sections.values() for arm in s.frames.arms]
+        all_arms = {arm.config for _, arm in judged_alike(places)}
         text += (
             f" It was chosen from {len(all_arms)} by the runs that measure it, which flatters it a "
             "little."
         )
+        if len({arm.config for _, arm in places}) > len(all_arms):
+            text += " Configurations that were judged by other images are left out."
         if len(all_arms) > len(rivals) + 1:
             text += " They differ in epochs or numbers of images too."
         tied = [
@@ -98,9 +102,10 @@ class Winner:
         )
 
     def settings(self) -> dict[str, object]:
-        """The settings of its network, and what its sweep varied besides."""
-        config = self.arm.config.model_dump(mode="json")
-        return {key: config[key] for key in dict.fromkeys([*_NETWORK, *self.arm.overrides])}
+        """Its network's settings, what its sweep varied, and what else is not at its default."""
+        config, plain = (c.model_dump(mode="json") for c in (self.arm.config, RunConfig()))
+        other = [key for key in config if config[key] != plain[key] and key not in _DERIVED]
+        return {key: config[key] for key in dict.fromkeys([*_NETWORK, *self.arm.overrides, *other])}
 
     def value(self, metric: str) -> str:
         """One of its metrics."""
