@@ -194,10 +194,10 @@ class RunConfig(Frozen):
     ] = 8
     early_stopping: Annotated[
         int | None,
-        _NONE,
         For("early stopping"),
         Later(None),
         Field(ge=1, le=10_000, description="epochs without a lower validation loss"),
+        _NONE,
     ] = None
     min_delta: Annotated[
         float,
@@ -214,10 +214,10 @@ class RunConfig(Frozen):
     ] = 0.0
     gradient_clip: Annotated[
         float | None,
-        _NONE,
         For("loop"),
         Later(None),
         Field(gt=0, description="the longest gradient of a step, over all weights"),
+        _NONE,
     ] = None
     precision: Annotated[
         Precision,
