@@ -9,6 +9,7 @@ import pytest
 from conftest import CONFIGS, EXPERIMENTS, ROOT
 
 from fmnist_tuning.cli import app
+from fmnist_tuning.report.figures.kinds import axes_by_kind
 from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.settings import RunConfig
 
@@ -104,9 +105,22 @@ def test_the_rooms_in_contributing():
     assert {room for room in rooms if f"`{room}`" not in table} == set()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+MORE = sorted((ROOT / "configs/more").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *MORE], ids=lambda p: p.stem)
 def test_every_sweep_file_opens_with_its_command(path):
     """What to type, and how long it takes."""
+    folder = path.parent.relative_to(ROOT)
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
-    assert re.match(rf"# Run:   fmnist run configs/({path.name})?(\s|$)", first)
+    assert re.match(rf"# Run:   fmnist run {folder}/({path.name})?(\s|$)", first)
     assert re.match(r"# Takes: about \d+ ", second)
+
+
+def test_more_experiments_are_sweeps():
+    """All of them together, each with claims and a figure, in the order of their numbers."""
+    sweeps = load_sweeps([ROOT / "configs/more"], figures=axes_by_kind())
+    numbered = [sweep.id for sweep in sweeps if sweep.id.startswith("exp")]
+    assert [int(re.sub(r"\D", "", sweep)) for sweep in numbered] == [7, 8, 9, 10, 11]
+    assert all(sweep.claims and sweep.figure for sweep in sweeps)
+    assert {path.name for path in MORE} <= set(re.findall(r"[\w]+\.yaml", README))
