@@ -10,15 +10,20 @@ import numpy as np
 
 from fmnist_tuning.analysis.rows import FinishedRow, value_of
 from fmnist_tuning.analysis.spread import UNKNOWN, Spread, numbered, pooled
+from fmnist_tuning.sweeps.marks import For
 from fmnist_tuning.sweeps.settings import RunConfig
 
 if TYPE_CHECKING:
     from fmnist_tuning.analysis.frames import SweepFrames
 
-_ALIKE: Final = (
-    *("dataset", "train_size", "val_size", "validation", "holdout_size"),
-    *("epochs", "early_stopping", "optimizer", "schedule", "weight_averaging", "precision"),
+_ALIKE: Final = tuple(
+    name
+    for name, field in RunConfig.model_fields.items()
+    if For("network") not in field.metadata and name not in {"num_conv_layers", "seed"}
 )
+"""All settings but those of the network. Others may change how much repeats differ; and a pool that
+grew with every sweep would move the looks at which earlier claims were decided.
+"""
 
 
 class Pool:
@@ -37,9 +42,8 @@ class Pool:
     def spread(self, metric: str, likes: Sequence[RunConfig], most: int | None = None) -> Spread:
         """The spread of a metric over the arms that are trained and judged as `likes` are.
 
-        Those have the same images, epochs, optimizer, schedule, weight averaging, precision and
-        device. Of each arm the first
-        `most` seeds count, so that a look finds the same spread when there are more seeds. If
+        Those have the same device and the same settings, but for those of the network. Of each arm
+        the first `most` seeds count, so that a look finds the same spread when there are more seeds. If
         `likes` differ among themselves, no spread holds for all of them, and it is unknown.
         """
         like, *rest = likes

@@ -81,7 +81,7 @@ def journal_diff(present: str, text: str, path: Path) -> str:
 def _direction(sections: Sequence[Section], setting: str, text: str) -> str:
     """A future direction, ticked if the study has runs that differ in its setting."""
     tried = [
-        f"*{section.title}* ({markdown_code(section.id)})"
+        f"*{section.title}* (`{section.id}`)"
         for section in sections
         if len({getattr(arm.config, setting) for arm in section.frames.arms}) > 1
     ]
