@@ -43,7 +43,7 @@ class Pool:
         """The spread of a metric over the arms that are trained and judged as `likes` are.
 
         Those have the same device and the same settings, but for those of the network. Of each arm
-        the first `most` seeds count, so that a look finds the same spread when there are more seeds. If
+        the first `most` seeds count, so that a look finds the same spread when there are more. If
         `likes` differ among themselves, no spread holds for all of them, and it is unknown.
         """
         like, *rest = likes

@@ -178,7 +178,7 @@ def new_figure(title: str, height: float = _SIZE[1], **layout: Any) -> tuple[Fig
 
 
 def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """A legend between the title and the panels, in as many columns as fit; none for no series."""
+    """A legend between the title and the panels, in as few lines as fit; none for no series."""
     if not handles:
         return
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
@@ -189,8 +189,12 @@ def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
         heights.append(text.get_window_extent(renderer).height / figure.dpi)
     line = heights[1] - heights[0]
     for columns in range(min(4, len(handles)), 0, -1):
+        if -(-len(handles) // columns) == -(-len(handles) // (columns - 1 or 1)) and columns > 1:
+            continue  # fewer columns take no more lines, and leave no ragged last one
+        # matplotlib fills column by column, and people read line by line.
+        ordered = [handle for start in range(columns) for handle in handles[start::columns]]
         legend = figure.legend(
-            handles=handles, loc="upper left", ncols=columns, borderpad=0, borderaxespad=0
+            handles=ordered, loc="upper left", ncols=columns, borderpad=0, borderaxespad=0
         )
         width, height = (side / figure.dpi for side in legend.get_window_extent(renderer).size)
         if width <= figure.get_figwidth() * (1 - 2 * _LEFT) or columns == 1:
