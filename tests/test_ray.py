@@ -228,7 +228,7 @@ def test_options_of_a_cluster(arguments, found):
 
 def test_how_many_workers_a_node_has():
     """One for each CPU that has memory, or as many as a GPU is divided into."""
-    node = Node("id", "name", cpus=8, gpus=2.0, bytes=5 << 30)
+    node = Node("id", "name", cpus=8, gpus=2.0, memory_bytes=5 << 30)
     assert node.slots("cpu", 1.0) == 5
     # A worker is on one GPU, so two of them hold twice what one holds.
     parts = (1.0, 0.6, 0.5, 0.4, 0.3, 0.1)

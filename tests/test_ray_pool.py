@@ -30,7 +30,7 @@ class Cluster:
         self.cpus: dict[str, int] = {}
         self.stuck: set[str] = set()  # nodes on which no worker ever gets ready
         self.versions: dict[str, dict[str, str]] = {}
-        self.made: list[Worker] = []
+        self.made: list[Handle] = []
 
     def nodes(self) -> list[Node]:
         return [Node(name, name, cpus, 0.0, 99 * GIB) for name, cpus in sorted(self.cpus.items())]
@@ -50,7 +50,7 @@ class Cluster:
 
 
 class Ref:
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, worker: "Handle") -> None:
         self.worker = worker
 
     def __next__(self):
@@ -61,10 +61,10 @@ class Ref:
 def cluster(monkeypatch) -> Cluster:
     made = Cluster()
 
-    class ClustersWorker(Worker):
+    class ClustersHandle(Handle):
         cluster = made
 
-    monkeypatch.setattr(ray_pool, "Worker", ClustersWorker)
+    monkeypatch.setattr(ray_pool, "ActorHandle", ClustersHandle)
     for name, value in {"nodes": made.nodes, "connect": lambda: None, "disconnect": lambda: None,
                         "answering": nullcontext,
                         "difference": lambda theirs: theirs.get("reason", "")}.items():  # fmt: skip
@@ -79,7 +79,7 @@ def cluster(monkeypatch) -> Cluster:
     return made
 
 
-class Worker:
+class Handle:
     cluster: Cluster
 
     def __init__(self, node, images, device, gpus) -> None:  # noqa: ARG002

@@ -39,13 +39,13 @@ class Node:
     name: str  # for people
     cpus: int
     gpus: float
-    bytes: int
+    memory_bytes: int
 
     def slots(self, device: "Device", gpus_per_run: float) -> int:
         """How many workers it can have."""
         if device == "cuda":
             return int(self.gpus) * int(1 / gpus_per_run + 1e-9)  # a worker is on one GPU
-        return min(self.cpus, self.bytes // WORKER_BYTES)
+        return min(self.cpus, self.memory_bytes // WORKER_BYTES)
 
 
 class _Starting:
@@ -245,7 +245,7 @@ def _node(found: dict[str, Any]) -> Node:
         name=host if host == address else f"{host} ({address})",
         cpus=int(has.get("CPU", 0)),
         gpus=float(has.get("GPU", 0)),
-        bytes=int(has.get("memory", 0)),
+        memory_bytes=int(has.get("memory", 0)),
     )
 
 

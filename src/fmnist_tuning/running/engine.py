@@ -218,7 +218,7 @@ class _Engine:
                 self._give(schedule, run)
                 continue
             users = trainings[run.fingerprint].users
-            claimed = self._ledger.claim(run, users, self._executor.next)
+            claimed = self._ledger.claim(run, users, self._executor.next_environment)
             if isinstance(claimed, TrackedRun):
                 schedule.settle(run)
                 yield events.Reused(run, claimed.metrics)
@@ -231,7 +231,7 @@ class _Engine:
 
     def _give(self, schedule: Schedule, run: PlannedRun) -> None:
         epochs = schedule.take(run, at_work=len(self._executor) - self._executor.idle)
-        self._ledger.trains_on(run, self._executor.next)
+        self._ledger.trains_on(run, self._executor.next_environment)
         self._executor.take(Task(run, *self._ledger.files(run), epochs))
 
     def _left_to_another(self, run: PlannedRun, schedule: Schedule) -> events.Waiting:

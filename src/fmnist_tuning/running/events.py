@@ -120,7 +120,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A node of the cluster that has joined later cannot be used."""
+    """A node of the cluster that cannot be used."""
 
     node: str
     reason: str  # for people

@@ -37,7 +37,7 @@ class Executor(Protocol):
         """Whether any of them trains."""
 
     @property
-    def next(self) -> Environment:
+    def next_environment(self) -> Environment:
         """What the worker trains with that takes the next run; one must be idle."""
 
     def take(self, task: Task) -> None:

@@ -73,7 +73,7 @@ class WorkerPool:
     def __init__(self, files: Sequence[DataFiles], device: Device, jobs: int | None) -> None:
         self._files = files
         self._device: Device = device
-        self._workers: list[_Worker] = []
+        self._workers: list[_ProcessHandle] = []
         self._jobs = jobs
         self._images: SharedImages | None = None  # copied only when there is something to train
         self.environment: Environment | None = None
@@ -103,11 +103,11 @@ class WorkerPool:
         while len(self._workers) < count:
             self._workers.append(self._new_worker())
 
-    def _new_worker(self) -> "_Worker":
+    def _new_worker(self) -> "_ProcessHandle":
         if self._images is None:
             self._images = SharedImages(self._files)
         warm_up()
-        return _Worker(self._images, self._device)
+        return _ProcessHandle(self._images, self._device)
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -123,7 +123,7 @@ class WorkerPool:
         return self.idle < len(self)
 
     @property
-    def next(self) -> Environment:
+    def next_environment(self) -> Environment:
         """What a worker trains with; on one machine they are all alike."""
         assert self.environment is not None  # noqa: S101  the pool has been started
         return self.environment
@@ -171,15 +171,15 @@ class WorkerPool:
         """End every worker at once, whatever it is doing."""
         self._end(self._workers[:])
 
-    def _end(self, workers: "Sequence[_Worker]") -> None:
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.end()
-            self._workers.remove(worker)
+    def _end(self, handles: "Sequence[_ProcessHandle]") -> None:
+        for handle in handles:
+            handle.kill()
+        for handle in handles:
+            handle.end()
+            self._workers.remove(handle)
 
 
-class _Worker:
+class _ProcessHandle:
     def __init__(self, images: SharedImages, device: Device) -> None:
         self.connection, theirs = context().Pipe()
         self.process = context().Process(target=serve, args=(theirs, images, device), daemon=True)

@@ -32,7 +32,7 @@ from fmnist_tuning.running.events import (
     TrainingEvent,
 )
 from fmnist_tuning.running.places import Places
-from fmnist_tuning.running.ray_worker import Worker
+from fmnist_tuning.running.ray_worker import ActorHandle
 from fmnist_tuning.running.trainer import Device, Task
 from fmnist_tuning.sweeps.runs import PlannedRun
 
@@ -60,11 +60,11 @@ class RayPool:
         self._files, self._jobs = files, jobs
         self._places = Places(device, gpus_per_run)
         self._images: Any = None  # Ray's reference to them
-        self._workers: list[Worker] = []
+        self._workers: list[ActorHandle] = []
         self._wanted = 0
-        self._told: deque[ClusterEvent] = deque()
+        self._notices: deque[ClusterEvent] = deque()
         self._losses: Counter[str] = Counter()
-        self._looked, self._alone_since = 0.0, math.inf
+        self._filled_at, self._alone_since = 0.0, math.inf
         self._first: Environment | None = None
 
     @property
@@ -102,8 +102,8 @@ class RayPool:
             most = _GATHER_SECONDS if len(self) else _START_SECONDS
             if (left := began + most - time.monotonic()) <= 0:
                 return
-            self._hear(min(left, 1.0))
-            faults = [event for event in self._told if isinstance(event, Refused)]
+            self._next_event(min(left, 1.0))
+            faults = [event for event in self._notices if isinstance(event, Refused)]
             if faults and self._first is None:
                 raise FmnistError("\n".join(f"node {f.node}: {f.reason}" for f in faults))
             if not self._pending and not len(self):
@@ -123,7 +123,7 @@ class RayPool:
         return self.idle < len(self)
 
     @property
-    def next(self) -> Environment:
+    def next_environment(self) -> Environment:
         """What the worker trains with that takes the next run."""
         environment = self._idle[0].environment
         assert environment is not None  # noqa: S101  it is idle, so it was ready
@@ -140,12 +140,12 @@ class RayPool:
             FmnistError: When no worker has been left for a minute, or the cluster does not answer.
         """
         with cluster.answering():
-            if time.monotonic() - self._looked > _LOOK_SECONDS:
+            if time.monotonic() - self._filled_at > _LOOK_SECONDS:
                 self._fill()
             self._check_alone()
-            event = self._hear(timeout)
-        while self._told:
-            yield self._told.popleft()
+            event = self._next_event(timeout)
+        while self._notices:
+            yield self._notices.popleft()
         if event is not None:
             yield event
 
@@ -168,22 +168,22 @@ class RayPool:
         cluster.disconnect()
 
     @property
-    def _idle(self) -> list[Worker]:
+    def _idle(self) -> list[ActorHandle]:
         return [w for w in self._workers if w.environment is not None and w.task is None]
 
     @property
-    def _pending(self) -> list[Worker]:
+    def _pending(self) -> list[ActorHandle]:
         return [worker for worker in self._workers if worker.environment is None]
 
     def _fill(self) -> None:
         """Ask for as many workers as are wanted and fit, spread over the nodes."""
-        now = self._looked = time.monotonic()
+        now = self._filled_at = time.monotonic()
         there = self._places.alive()
         for worker in self._workers[:]:
             if worker.node.id not in there:  # an idle one would say nothing of it
                 self._remove(worker)
                 if worker.task is not None:
-                    self._told.append(Lost(worker.task.run, f"node {worker.node.name} is gone"))
+                    self._notices.append(Lost(worker.task.run, f"node {worker.node.name} is gone"))
             elif worker.environment is None and now - worker.asked > _START_SECONDS:
                 self._remove(worker)
                 self._places.leave_alone(worker.node)
@@ -191,10 +191,10 @@ class RayPool:
             node = self._places.next(Counter(worker.node.id for worker in self._workers))
             if node is None:
                 return
-            places = self._places
-            self._workers.append(Worker(node, self._images, places.device, places.gpus_per_run))
+            device, part = self._places.device, self._places.gpus_per_run
+            self._workers.append(ActorHandle(node, self._images, device, part))
 
-    def _hear(self, timeout: float) -> TrainingEvent | Lost | None:
+    def _next_event(self, timeout: float) -> TrainingEvent | Lost | None:
         """Wait for what any worker says next."""
         waited = {w.waited: w for w in self._workers if w.task or w.environment is None}
         if not waited:
@@ -221,7 +221,7 @@ class RayPool:
                 "same command again to continue"
             )
 
-    def _welcome(self, worker: Worker) -> None:
+    def _welcome(self, worker: ActorHandle) -> None:
         """A worker has loaded, or cannot."""
         try:
             environment, versions = ray.get(worker.waited)
@@ -242,17 +242,17 @@ class RayPool:
         there = sum(w.node.id == worker.node.id for w in self._workers)
         if not any(w.node.id == worker.node.id for w in self._pending):
             name, processor = worker.node.name, environment.processor
-            self._told.append(Joined(name, processor, there, len(self)))
+            self._notices.append(Joined(name, processor, there, len(self)))
 
-    def _refuse(self, worker: Worker, reason: str) -> None:
+    def _refuse(self, worker: ActorHandle, reason: str) -> None:
         node = worker.node
         for other in [w for w in self._pending if w.node.id == node.id] or [worker]:
             self._remove(other)
         if node.id in self._places.alive():  # else it is merely gone
             self._places.refuse(node)
-            self._told.append(Refused(node.name, reason))
+            self._notices.append(Refused(node.name, reason))
 
-    def _news(self, worker: Worker) -> TrainingEvent | Lost | None:
+    def _news(self, worker: ActorHandle) -> TrainingEvent | Lost | None:
         """What a worker says of its run; its files are written first."""
         task = worker.task
         assert task is not None  # noqa: S101  only a worker with a task is asked
@@ -269,13 +269,13 @@ class RayPool:
             del self._losses[event.run.fingerprint]
         return event
 
-    def _keep_what_is_there(self, worker: Worker) -> None:
+    def _keep_what_is_there(self, worker: ActorHandle) -> None:
         """Write the checkpoints that a worker has sent and nobody has read yet."""
         with contextlib.suppress(RayError, StopIteration):
             while worker.task and ray.wait([worker.waited], timeout=0)[0]:
                 worker.task.keep(ray.get(next(worker.waited), timeout=_LOOK_SECONDS))
 
-    def _lost(self, worker: Worker, run: PlannedRun) -> Lost | Failed:
+    def _lost(self, worker: ActorHandle, run: PlannedRun) -> Lost | Failed:
         self._remove(worker)
         if worker.node.id not in self._places.alive():
             return Lost(run, f"node {worker.node.name} is gone")  # which is not the run's fault
@@ -286,6 +286,6 @@ class RayPool:
             return Failed(run, f"{died} {worker.node.name} (out of memory?)")
         return Lost(run, f"its worker on node {worker.node.name} is gone")
 
-    def _remove(self, worker: Worker) -> None:
+    def _remove(self, worker: ActorHandle) -> None:
         worker.kill()
         self._workers.remove(worker)

@@ -38,7 +38,7 @@ class Actor:
         yield from self._trainer.train(run, saved, epochs)
 
 
-class Worker:
+class ActorHandle:
     """An actor, as the driver knows it; on a GPU it has a part of one, else a CPU and memory.
 
     `images` is Ray's reference to the arrays of each data set.

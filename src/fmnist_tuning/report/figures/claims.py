@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
@@ -76,18 +76,21 @@ def draw_claims(
     widest = _widest([row.verdict for row in rows if row.verdict])
     axes.set_xlim(-widest, widest)
     axes.set_xlabel("difference, in margins")
-    claims = sum(len(frames.sweep.claims) for frames in sweeps.values())
     style.add_note(
         figure,
-        f"{len(shown)} of {claims} claims; the others are exact, have no margin, or too few seeds."
-        if len(shown) < claims
-        else "",
+        _left_out(len(shown), sweeps.values()),
         "In units of each claim's margin, the smallest difference that matters; grey: less than "
         "that. Thick: the 95 % interval of the claim alone. Thin: adjusted for looks and for its "
         "sweep's claims. Circles: supported; crosses: refuted; squares: equivalent; diamonds: "
         "undecided. Lines that reach the edge go on beyond it.",
     )
     return figure
+
+
+def _left_out(shown: int, sweeps: Iterable[SweepFrames]) -> str:
+    claims = sum(len(frames.sweep.claims) for frames in sweeps)
+    why = "the others are exact, have no margin, or too few seeds"
+    return f"{shown} of {claims} claims; {why}." if shown < claims else ""
 
 
 def _draw_row(axes: Any, place: float, verdict: Verdict) -> None:
