@@ -39,8 +39,7 @@ def draw_claims(
 ) -> Figure | None:
     """Each claim's difference in units of its margin, with both of its intervals and its verdict.
 
-    Exact claims, claims without a margin, and those that are not judged are left out; None if no
-    claim is left. `others` has the sweeps that claims compare with.
+    None if no claim has a margin and runs. `others` has the sweeps that claims compare with.
     """
     rows: list[_Row] = []
     for id_, frames in sweeps.items():
