@@ -328,3 +328,21 @@ def test_seeds_that_are_not_fresh(go, sweep_file):
     best = sweep_file(BEST.replace(", depth", "").replace("1000", "0"), "b.yaml")
     (blocked,) = of(Blocked, go(crossed, best))
     assert "seeds: found [0], which the combined sweeps used" in blocked.reason
+
+
+@pytest.mark.slow
+def test_files_of_runs_that_are_over_are_deleted(go, sweep_file, study):
+    """What another machine has finished, or somebody deleted; not what is unknown or unfinished."""
+    (first, *_) = of(Finished, go(sweep_file(DEPTH, "depth.yaml")))
+    finished = study.finished_run(first.run.fingerprint).run_id
+    client, folder = study.client, study.state_folder
+    made = {
+        name: client.create_run(study.experiment_id).info.run_id for name in ("open", "deleted")
+    }
+    client.delete_run(made["deleted"])
+    ids = {"finished": finished, "unknown": "0" * 32, **made}
+    for run_id in ids.values():
+        (folder / f"{run_id}.pt").write_bytes(b"a checkpoint")
+    go(sweep_file(DEPTH, "depth.yaml"))
+    left = {name for name, run_id in ids.items() if (folder / f"{run_id}.pt").exists()}
+    assert left == {"open", "unknown"}

@@ -1,6 +1,7 @@
 """The files that a training keeps on this machine: its checkpoint, and its network at the end."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from fmnist_tuning.errors import TrackingError
@@ -26,6 +27,12 @@ class KeptFiles:
     def weights(self, run_id: str) -> Path:
         """The file of a run's network, until the store has it."""
         return self.checkpoint(run_id).with_suffix("") / records.WEIGHTS
+
+    def clear(self, is_over: Callable[[str], bool]) -> None:
+        """Delete the files of runs that are over: another machine may have finished them."""
+        for path in self._folder.glob("*.pt"):
+            if path.stem.isalnum() and is_over(path.stem):
+                self.drop(path.stem)
 
     def drop(self, run_id: str) -> None:
         """Delete both."""

@@ -63,6 +63,7 @@ class Ledger:
         ids = {sweep.id for sweep in sweeps}
         buried = []
         with self._locks.deciding:  # else another command might take one up meanwhile
+            self._kept.clear(self._tracker.is_over)
             dead = []
             for run in self._study.running():
                 own = run.fingerprint in fingerprints if run.kind == "run" else run.name in ids

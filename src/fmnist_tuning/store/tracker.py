@@ -158,6 +158,17 @@ class Tracker:
                 self._client.log_batch(run_id, tags=_run_tags(note))
             self._client.set_terminated(run_id, status)
 
+    def is_over(self, run_id: str) -> bool:
+        """Whether a run has finished or was deleted; not if this store has none of that id."""
+        with translated(self._study.uri):
+            try:
+                info = self._client.get_run(run_id).info
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+        return bool(info.status == "FINISHED" or info.lifecycle_stage == "deleted")
+
     def is_deleted(self, run_id: str) -> bool:
         """Whether somebody has deleted a run, for example on MLflow's page."""
         with translated(self._study.uri):
