@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.arms import run_config
+from fmnist_tuning.sweeps.datasets import Shape
 from fmnist_tuning.sweeps.reading import load_sweeps, parse_overrides, parse_seeds
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
@@ -286,6 +287,28 @@ def test_none_is_the_word_for_nothing():
     assert RunConfig.from_params({**config.params(), "gradient_clip": "None"}) == config
 
 
+def test_none_in_a_grid_is_none(tmp_path):
+    """What has an effect with a number has none with it."""
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "sweep: s\ntitle: S\nfixed: {min_delta: 0.01}\ngrid: {early_stopping: [none, 3]}\n"
+    )
+    plain, stopping = load_sweeps([path])[0].arms
+    assert plain.config == RunConfig()
+    assert (stopping.config.early_stopping, stopping.config.min_delta) == (3, 0.01)
+
+
+def test_a_short_cycle_of_a_folder_is_judged_when_it_is_read(tmp_path):
+    """How many steps there are is not known before."""
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "sweep: s\ntitle: S\nfixed: {dataset: folder, epochs: 2}\ngrid: {schedule: [one_cycle]}\n"
+    )
+    assert load_sweeps([path])
+    with pytest.raises(ConfigError, match="found one_cycle for 2 steps"):
+        load_sweeps([path], shapes={"folder": Shape(60, 30, 12, 1, 2)})
+
+
 def test_a_fixed_setting_holds_where_it_has_an_effect(tmp_path):
     """The other arms are the plain ones, which may be trained already; elsewhere it is refused."""
     path = tmp_path / "s.yaml"
@@ -314,6 +337,10 @@ def test_a_fixed_setting_holds_where_it_has_an_effect(tmp_path):
         (
             {"schedule": "step", "epochs": 4, "step_epochs": 5},
             "allowed: less than 4, or the learning rate never",
+        ),
+        (
+            {"weight_averaging": "swa", "early_stopping": 3},
+            "early_stopping: found 3 with `weight_averaging: swa`, whose averages come last",
         ),
         ({"early_stopping": "off"}, "found false, allowed: an integer, or none"),
         ({"gradient_clip": 0}, "found 0, allowed: greater than 0, or none"),

@@ -15,7 +15,7 @@ from conftest import TINY_RUN, idx
 from PIL import Image
 from test_data import QuietHandler
 
-from fmnist_tuning.data.catalogue import FILES, find_dataset
+from fmnist_tuning.data.catalogue import FILES, MOST_BYTES, find_dataset
 from fmnist_tuning.data.fetch_others import fetch_dataset
 from fmnist_tuning.data.files import CHECKSUMS, OTHER_LAYOUTS, find
 from fmnist_tuning.errors import ConfigError, DataError, MissingDataError
@@ -128,6 +128,24 @@ def test_what_is_wrong_with_the_files(tmp_path, name):
         find_dataset(name, tmp_path)
 
 
+def test_files_of_their_real_size_are_read():
+    """Each is below the limit that stops a forged archive."""
+    for name in NAMES:
+        there = DATASETS[name]
+        one = there.size**2 * there.channels
+        counts = (there.train_images, there.test_images)
+        if name == "cifar10":
+            counts = (there.train_images // 5,)
+        assert max(counts) * (one + 2) + 16 < MOST_BYTES
+
+
+@pytest.mark.usefixtures("small")
+def test_listed_files_are_not_called_published(tmp_path):
+    """Anybody can write the list."""
+    write("mnist", tmp_path)
+    assert not find_dataset("mnist", tmp_path).published
+
+
 @pytest.mark.usefixtures("small")
 def test_mnist_is_not_taken_for_fashion_mnist(tmp_path):
     """Though it lies in the same folder, with files of the same names and a list."""
@@ -237,6 +255,16 @@ def test_own_idx_files_of_any_size(tmp_path):
             "odd.png: found 12x9 pixels, allowed: 12x12 as .*0.png has; scale your images",
         ),
         (lambda p: (p / "train/dog/5.png").write_text("hi"), "5.png: not a picture"),
+        (
+            lambda p: Image.fromarray(np.full((12, 12), 5_000, np.uint16)).save(
+                p / "test/cat/3.png"
+            ),
+            "3.png: has more than 8 bits for each pixel; save it with 8",
+        ),
+        (
+            lambda p: Image.new("RGBA", (12, 12), (9, 9, 9, 0)).save(p / "test/cat/3.png"),
+            "3.png: has transparent parts; save it on a background",
+        ),
         (
             lambda p: (p / "train/dog/5.png").write_bytes(
                 (p / "train/dog/6.png").read_bytes()[:60]

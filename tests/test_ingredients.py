@@ -14,7 +14,6 @@ from fmnist_tuning.running import events
 from fmnist_tuning.running.trainer import Trainer
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.settings import RunConfig
-from fmnist_tuning.training.averaging import Average
 from fmnist_tuning.training.building import build
 from fmnist_tuning.training.early_stopping import is_enough
 from fmnist_tuning.training.loop import evaluate, train
@@ -181,9 +180,15 @@ def test_the_average_is_what_is_validated(images, kind):
 def test_averaging_takes_no_randomness(images):
     """A copy of the dropout's generator stands still while batch norms are brought up to date."""
     run = build(config(weight_averaging="ema"), CPU)
-    before = run.network.dropout.generator.get_state()
-    Average.after_epoch(run.average, 1.0, images.train, "float32")
-    assert torch.equal(run.network.dropout.generator.get_state(), before)
+    run.average.after_step()
+    assert run.network is not run.model
+    networks = (run.network, run.model)
+    before = [network.dropout.generator.get_state() for network in networks]
+    norms = run.network.blocks[0].norm.running_mean.clone()
+    run.average.after_epoch(1.0, images.train, "float32")
+    assert not torch.equal(run.network.blocks[0].norm.running_mean, norms)
+    for network, state in zip(networks, before, strict=True):
+        assert torch.equal(network.dropout.generator.get_state(), state)
 
 
 def layers_of(**settings):

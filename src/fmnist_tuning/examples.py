@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.data.catalogue import find_dataset
 from fmnist_tuning.data.images import pixel_statistics
+from fmnist_tuning.errors import DataError
 from fmnist_tuning.report.figures.garments import draw_augmented
 from fmnist_tuning.report.figures.style import Format, encode_figure, styled
 from fmnist_tuning.sweeps.arms import Arm
@@ -23,14 +24,21 @@ _MOST_ROWS: Final = 12
 
 
 def draw_examples(
-    frames: SweepFrames, data_dir: Path | None, kind: Format | None, *, sheet: str | None
+    frames: SweepFrames,
+    data_dir: Path | None,
+    kind: Format | None,
+    *,
+    digests: Mapping[str, str],
+    sheet: str | None,
 ) -> Mapping[str, bytes]:
-    """Eight training images and their changed versions, a row for each augmentation.
+    """Up to eight training images and their changed versions, a row for each augmentation.
+
+    `digests` has those of the runs' images, by the runs' ids.
 
     The content of the figure by its file name; empty for a sweep that changes no images.
 
     Raises:
-        DataError: When the images are missing or damaged.
+        DataError: When the images are missing, damaged, or not those of the runs.
     """
     changing = [arm for arm in frames.arms if arm.config.augmentation != "none"]
     if not changing:
@@ -38,6 +46,9 @@ def draw_examples(
     dataset = changing[0].config.dataset
     changes = {_label(arm): arm for arm in changing if arm.config.dataset == dataset}
     files = find_dataset(dataset, data_dir)
+    runs = [row.run_id for row in frames.rows if row.arm in changes.values()]
+    if any(digests.get(run_id) != files.digest for run_id in runs):
+        raise DataError(f"{files.folder}: not the images that {frames.sweep.id} was trained on")
     level = pixel_statistics(files.train_images)[0] * 255
     # The first image of each class, as far as they go.
     _, first = np.unique(files.train_labels, return_index=True)

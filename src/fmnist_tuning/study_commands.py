@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fmnist_tuning import DEFAULT_STUDY, options
-from fmnist_tuning.errors import FmnistError, MissingDataError, PictureError
+from fmnist_tuning.errors import DataError, FmnistError, PictureError
 from fmnist_tuning.options import say
 from fmnist_tuning.text import user_path
 
@@ -73,8 +73,10 @@ def plot(
             from fmnist_tuning.examples import draw_examples
 
             try:
-                examples = draw_examples(frames, data_dir, file_format, sheet=style)
-            except MissingDataError as error:
+                examples = draw_examples(
+                    frames, data_dir, file_format, digests=found.digests, sheet=style
+                )
+            except DataError as error:
                 say(f"{sweep}: its augmented images are not drawn: {error}", err=True)
             else:
                 _keep(examples, output, found.study, found.sweep_run_ids[sweep])

@@ -17,6 +17,7 @@ from fmnist_tuning.analysis.spread import UNKNOWN, Spread
 from fmnist_tuning.sweeps.settings import RunConfig
 
 CONFIDENCE: Final = 0.95
+_ROUNDING: Final = 1e-12
 Method = Literal["paired t", "unpaired t", "exact", "one seed"]
 
 Question = tuple[str, frozenset[frozenset[RunConfig]]]
@@ -124,7 +125,7 @@ def contrast(
     paired = first.keys() == second.keys()
     differ = _pairs if paired else _sides
     variance, error, freedom = differ(first, second, arms, spread)
-    if not error > 0:
+    if not error > _ROUNDING * max(abs(one).max(), abs(other).max()):
         # Accuracies are counts of images, so several of them can be equal by chance. That no
         # spread was seen does not mean that there is none.
         return unknown

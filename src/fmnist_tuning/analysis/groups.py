@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fmnist_tuning.analysis.contrasts import Contrast, Question, contrast
 from fmnist_tuning.analysis.spread import UNKNOWN
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from fmnist_tuning.sweeps.sections import Claim
 
     Side = tuple[SweepFrames, Sequence[Arm]]
+
+
+SPREAD_SEEDS: Final = 8
+"""From so many on, a claim about the spread is judged: see docs/statistics.md."""
+
+SPREAD_EQUIVALENT: Final = 18
+"""From so many on, it may be found equivalent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +86,18 @@ class Groups:
         Each run's distance is that from its own arm's median. This is the test of Levene in the
         form of Brown and Forsythe, Journal of the American Statistical Association 69 (1974), which
         needs no normal distribution; of runs with the same seeds, distances are compared pair by
-        pair.
+        pair. With few seeds it does not keep its error rate, and nothing is said.
         """
         first, second = (
             _distances(side, metric, chosen)
             for side, chosen in zip(self.sides, self.first(metric, seeds), strict=True)
         )
         _, sides = self.question(metric)
-        return contrast(first, second, question=(f"spread of {metric}", sides))
+        found = contrast(first, second, question=(f"spread of {metric}", sides))
+        if seeds >= SPREAD_SEEDS:
+            return found
+        nan = math.nan
+        return replace(found, low=nan, high=nan, p=nan, error=nan, method="one seed")
 
 
 def matching(

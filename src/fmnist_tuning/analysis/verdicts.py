@@ -6,12 +6,12 @@ shared by all that its tables and the journal say besides. See docs/statistics.m
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import SweepFrames
-from fmnist_tuning.analysis.groups import Groups, compare, groups_of
+from fmnist_tuning.analysis.groups import SPREAD_EQUIVALENT, Groups, compare, groups_of
 from fmnist_tuning.analysis.looks import (
     CLAIMS_RATE,
     REST_RATE,
@@ -169,11 +169,15 @@ def _evidence(
     if METRICS[metric].ratio and not of_spread:
         _, second = asked.values(metric)
         margin = math.log1p(margin / math.exp(_mean(second)))
-    return [
+    found = [
         evidence(look, weight, contrast(look), margin, beyond=expect_equal)
         for look, weight in reached
         if look <= there
     ]
+    if of_spread:
+        few = SPREAD_EQUIVALENT
+        found = [one if one.look >= few else replace(one, equivalent=1.0) for one in found]
+    return found
 
 
 def _mean(values: Mapping[int, float]) -> float:

@@ -35,6 +35,8 @@ FILES: Final[dict[str, tuple[str, ...]]] = {
 }
 """The files of each data set, those of the training set first."""
 
+MOST_BYTES: Final = 1 << 28  # the largest has 154 MB
+
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 
@@ -68,7 +70,12 @@ def find_dataset(name: DatasetName, data_dir: Path | None = None) -> DataFiles:
     arrays = read(there, contents)
     _check(folder, there, arrays)
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
-    return DataFiles(folder, digest, True, *arrays, name, there.classes)
+    # That the files are listed does not say that they are the published ones.
+    return DataFiles(folder, digest, False, *arrays, name, there.classes)
+
+
+def _again(name: str) -> str:
+    return f"`fmnist data --fetch --dataset {name}`"
 
 
 def _checked_contents(
@@ -79,8 +86,8 @@ def _checked_contents(
     quoted = shlex.quote(str(folder))
     if not listing.is_file():
         raise DataError(
-            f"{folder}: its files cannot be checked, for there is no {CHECKSUMS}; `fmnist data "
-            f"--fetch --dataset {name}` gets checked ones, and for your own copies `cd {quoted} && "
+            f"{folder}: its files cannot be checked, for there is no {CHECKSUMS}; {_again(name)} "
+            f"gets checked ones, and for your own copies `cd {quoted} && "
             f"sha256sum {' '.join(FILES[name])} > {CHECKSUMS}` lists them (after `gunzip *.gz`)"
         )
     expected = files.listed_checksums(listing, FILES[name])
@@ -88,12 +95,12 @@ def _checked_contents(
     for each in FILES[name]:
         path = find_idx(folder, each)
         assert path is not None  # noqa: S101  the caller has looked
-        content = read_content(path)
+        content = read_content(path, MOST_BYTES, remedy=f"{_again(name)} gets the right one")
         digests.append(hashlib.sha256(content).hexdigest())
         if digests[-1] != expected[each]:
             raise DataError(
-                f"{path} is damaged: its contents are not those that {CHECKSUMS} lists; `fmnist "
-                f"data --fetch --dataset {name}` gets the right ones"
+                f"{path} is damaged: its contents are not those that {CHECKSUMS} lists; "
+                f"{_again(name)} gets the right ones"
             )
         contents.append((path, content))
     return contents, digests

@@ -73,8 +73,9 @@ class DataFiles:
     @property
     def described(self) -> str:
         """A description such as `Fashion-MNIST, 60,000 + 10,000 images`."""
-        title = DATASETS[self.dataset].title
-        kind = title if self.published else f"not {title} but your own data"
+        kind = DATASETS[self.dataset].title
+        if self.dataset == "fashion_mnist" and not self.published:
+            kind = f"not {kind} but your own data"
         return f"{kind}, {len(self.train_labels):,} + {len(self.test_labels):,} images"
 
     def as_json(self) -> dict[str, object]:

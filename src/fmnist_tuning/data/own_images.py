@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmnist_tuning.data.files import PUBLISHED, DataFiles
 from fmnist_tuning.data.idx import find_idx, read_content, read_idx
@@ -24,6 +24,7 @@ _MOST_BYTES: Final = 1 << 32  # of the pixels of all images
 _MOST_PIXELS: Final = 1024  # the edge of an image
 _MOST_CLASSES: Final = 256
 _COLOURS: Final = 3
+_OPAQUE: Final = (255, 255)
 _LAYOUT: Final = (
     "pictures (PNG, JPEG and others) in train/CLASS/ and test/CLASS/, or four IDX files of MNIST's "
     "names"
@@ -64,14 +65,15 @@ def _idx_files(place: Path) -> tuple[list[NDArray[np.uint8]], list[str]]:
     for name in PUBLISHED:
         path = find_idx(place, name)
         assert path is not None  # noqa: S101  the caller has looked
-        content = read_content(path, _MOST_BYTES)
+        content = read_content(path, _MOST_BYTES, remedy="correct it")
         dimensions = content[3] if len(content) > 3 else 0  # noqa: PLR2004  the magic number's last byte
         wanted = dimensions if "images" in name and dimensions in {3, 4} else 1
-        array = read_idx(path, content, 3 if wanted == 1 and "images" in name else wanted)
+        wanted = 3 if wanted == 1 and "images" in name else wanted
+        array = read_idx(path, content, wanted, remedy="correct it")
         if array.ndim == 4:  # noqa: PLR2004
-            if array.shape[3] != _COLOURS:
+            if array.shape[3] not in {1, _COLOURS}:
                 raise DataError(f"{path}: found {array.shape[3]} channels, allowed: 1 or 3")
-            array = array.transpose(0, 3, 1, 2)
+            array = array[..., 0] if array.shape[3] == 1 else array.transpose(0, 3, 1, 2)
         arrays.append(array)
     for images, labels in zip(arrays[::2], arrays[1::2], strict=True):
         if len(images) != len(labels) or not len(images):
@@ -85,7 +87,11 @@ def _idx_files(place: Path) -> tuple[list[NDArray[np.uint8]], list[str]]:
             f"{place}: found training images of {_size(first)} and test images of {_size(second)}, "
             f"allowed: squares of one size, up to {_MOST_PIXELS} pixels"
         )
+    if arrays[0].ndim != arrays[2].ndim:
+        raise DataError(f"{place}: found grey and coloured images, allowed: one of them")
     highest = max(int(arrays[1].max()), int(arrays[3].max()))
+    if highest == 0:
+        raise DataError(f"{place}: found the label 0 alone, allowed: 2 to {_MOST_CLASSES} classes")
     return arrays, [str(number) for number in range(highest + 1)]
 
 
@@ -110,7 +116,10 @@ def _class_folders(place: Path) -> tuple[list[NDArray[np.uint8]], list[str]]:
     size, mode = _form(pictures)
     arrays: list[NDArray[np.uint8]] = []
     for part in _PARTS:
-        images = np.stack([_pixels(path, size, mode) for path, _ in files[part]])
+        shape = (size, size) if mode == "L" else (_COLOURS, size, size)
+        images = np.empty((len(files[part]), *shape), np.uint8)
+        for image, (path, _) in zip(images, files[part], strict=True):
+            image[:] = _pixels(path, size, mode)
         arrays += [images, np.array([label for _, label in files[part]], np.uint8)]
     return arrays, classes
 
@@ -154,7 +163,9 @@ def _form(pictures: Sequence[Path]) -> tuple[int, str]:
                     f"{path}: found {picture.size[0]}x{picture.size[1]} pixels, allowed: "
                     f"{size[0]}x{size[1]} as {first} has; scale your images to one size"
                 )
-            if picture.mode not in {"1", "L", "LA", "I;16", "I"}:
+            if picture.mode[0] in "IF":  # to convert them would clip them
+                raise DataError(f"{path}: has more than 8 bits for each pixel; save it with 8")
+            if picture.mode not in {"1", "L", "LA"}:
                 mode = "RGB"
     needed = len(pictures) * size[0] ** 2 * (_COLOURS if mode == "RGB" else 1)
     if needed > _MOST_BYTES:
@@ -167,7 +178,13 @@ def _form(pictures: Sequence[Path]) -> tuple[int, str]:
 def _pixels(path: Path, size: int, mode: str) -> NDArray[np.uint8]:
     with _opened(path) as picture:
         try:
-            pixels = np.asarray(picture.convert(mode))
+            upright = ImageOps.exif_transpose(picture)
+            alpha = upright.convert("RGBA").getchannel("A")
+            if upright.has_transparency_data and alpha.getextrema() != _OPAQUE:
+                raise DataError(f"{path}: has transparent parts; save it on a background")
+            pixels = np.asarray(upright.convert(mode))
+        except DataError:
+            raise
         except Exception as error:  # noqa: BLE001  a damaged picture can raise any error
             raise DataError(f"{path}: cannot be read: {str(error)[:200]}") from None
     assert pixels.shape[:2] == (size, size)  # noqa: S101  `_form` has asked for its size

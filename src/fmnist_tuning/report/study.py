@@ -16,7 +16,7 @@ from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CONVERGED, METRICS
 from fmnist_tuning.store.bulk import Watch, unwatched
-from fmnist_tuning.store.records import TrackedRun, TrackedSweep
+from fmnist_tuning.store.records import DATA, TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
@@ -34,6 +34,11 @@ class StudyResults:
     sweep_run_ids: dict[str, str]  # the MLflow run of each sweep, to which its figures are logged
     runs: tuple[TrackedRun, ...]  # the finished trainings that the sweeps use
     unreadable: tuple[str, ...] = ()  # what is wrong with the sweeps that were left out
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Those of the images of each run, by its id."""
+        return {run.run_id: run.tags.get(DATA, "") for run in self.runs}
 
 
 def open_study(

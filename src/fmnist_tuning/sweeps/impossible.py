@@ -20,6 +20,7 @@ def impossible(config: "RunConfig") -> Iterator[tuple[str, str]]:
     if not any(setting == "holdout_size" for setting, _ in idle):
         yield from _images(config)
     yield from _optimizer(config)
+    yield from _averaging(config)
     yield from _schedule(config)
 
 
@@ -91,6 +92,12 @@ def _optimizer(config: "RunConfig") -> Iterator[tuple[str, str]]:
         yield "momentum", f"found {config.momentum:g}, allowed: {allowed}"
 
 
+def _averaging(config: "RunConfig") -> Iterator[tuple[str, str]]:
+    if config.weight_averaging == "swa" and config.early_stopping is not None:
+        found = f"found {config.early_stopping} with `weight_averaging: swa`"
+        yield "early_stopping", f"{found}, whose averages come last; allowed: none"
+
+
 def _schedule(config: "RunConfig") -> Iterator[tuple[str, str]]:
     if config.warmup_epochs >= config.epochs:
         allowed = f"less than epochs = {config.epochs}"
@@ -99,7 +106,8 @@ def _schedule(config: "RunConfig") -> Iterator[tuple[str, str]]:
         text = "found 0, allowed with one_cycle: more than 0; leave it out for 0.3 x epochs"
         yield "warmup_epochs", text
     steps = config.epochs * -(-config.train_size // config.batch_size)
-    if config.schedule == "one_cycle" and steps < 3:  # noqa: PLR2004
+    known = DATASETS[config.dataset].train_images or "train_size" in config.model_fields_set
+    if config.schedule == "one_cycle" and known and steps < 3:  # noqa: PLR2004
         text = f"found one_cycle for {steps} steps, allowed: at least 3, to rise and to fall"
         yield "schedule", text
     given = "step_epochs" in config.model_fields_set  # its default may be long for a short trial

@@ -48,7 +48,7 @@ class OnlyWith:
 
     def holds(self, value: Any) -> bool:
         """Whether this setting has an effect beside that value of the other one."""
-        return value in self.values if self.values else value is not None
+        return value in self.values if self.values else value not in {None, "none"}
 
     @property
     def problem(self) -> str:

@@ -42,9 +42,9 @@ class PlannedRun:
 
 
 def data_of(dataset: str, data_digest: str) -> str:
-    """The digest of one data set, of those of several: `cifar10=0123,fashion_mnist=4567`."""
+    """The digest of one data set, from a text as `joined` makes it."""
     if "=" not in data_digest:
-        return data_digest
+        return data_digest if dataset == DEFAULT_DATASET else "not read"
     known = dict(part.split("=", 1) for part in data_digest.split(","))
     return known.get(dataset, "not read")
 
@@ -62,9 +62,12 @@ def data_of_sweep(sweep: Sweep, data_digest: str) -> str:
 
 
 def joined(digests: Mapping[str, str]) -> str:
-    """The digests of several data sets as one text; that of one alone as it is."""
-    if len(digests) == 1:
-        return next(iter(digests.values()))
+    """The digests of data sets as one text: `cifar10=0123,fashion_mnist=4567`.
+
+    That of Fashion-MNIST alone stands as it is, as in the studies of before there were others.
+    """
+    if [*digests] == [DEFAULT_DATASET]:
+        return digests[DEFAULT_DATASET]
     return ",".join(f"{name}={digests[name]}" for name in sorted(digests))
 
 

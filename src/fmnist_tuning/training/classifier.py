@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fmnist_tuning.errors import WeightsError
 from fmnist_tuning.sweeps.choices import Precision
 from fmnist_tuning.training.model import FashionCNN
-from fmnist_tuning.training.step import EVALUATION_BATCH, autocast
+from fmnist_tuning.training.step import autocast, evaluation_batch
 
 
 class Classifier(nn.Module):
@@ -76,7 +76,8 @@ def classify(
 ) -> NDArray[np.float32]:
     """Images as `Classifier` takes them → (N, classes) probabilities, on the CPU."""
     batches = []
-    for batch in torch.split(torch.from_numpy(images), EVALUATION_BATCH):
+    pixels = torch.from_numpy(images)
+    for batch in torch.split(pixels, evaluation_batch(pixels)):
         with autocast(batch.device, precision):
             batches.append(classifier(batch))
     probabilities: NDArray[np.float32] = torch.cat(batches).numpy()

@@ -20,7 +20,7 @@ from fmnist_tuning.training.building import CAPTURABLE
 from fmnist_tuning.training.early_stopping import never
 from fmnist_tuning.training.model import FashionCNN
 from fmnist_tuning.training.state import State
-from fmnist_tuning.training.step import EVALUATION_BATCH, GraphedStep, TrainingStep, autocast
+from fmnist_tuning.training.step import GraphedStep, TrainingStep, autocast, evaluation_batch
 
 CONVERGENCE_WINDOW: Final = 3_200  # images: a standard error of 0.7 points at 80 %
 
@@ -180,7 +180,7 @@ def evaluate(
     device = split.labels.device
     loss = torch.zeros((), dtype=torch.float64, device=device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in split.batches(EVALUATION_BATCH):
+    for images, labels in split.batches(evaluation_batch(split.images)):
         with autocast(device, precision):
             logits = model(images)
             loss += F.cross_entropy(logits, labels, reduction="sum")
