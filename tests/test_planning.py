@@ -9,7 +9,7 @@ from fmnist_tuning.running.events import Failed, Finished, PlanResults
 from fmnist_tuning.sweeps.cost import VALUE_COST, Estimate, forward_cost, parameter_count
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
-from fmnist_tuning.sweeps.runs import fingerprint, joined, runs_of
+from fmnist_tuning.sweeps.runs import data_of, fingerprint, joined, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig, label_of_value
 
 
@@ -89,12 +89,11 @@ def test_a_fingerprint_holds_everything_that_decides():
 
 def test_the_digest_of_one_data_set_is_not_anothers():
     """A text without a name is Fashion-MNIST's, as in older studies."""
-    config = RunConfig(dataset="mnist")
     alone, both = joined({"mnist": "0123"}), joined({"mnist": "0123", "fashion_mnist": "4567"})
     assert joined({"fashion_mnist": "4567"}) == "4567"
-    assert fingerprint(config, alone) == fingerprint(config, both)
-    assert fingerprint(config, "0123") != fingerprint(config, alone)
-    assert fingerprint(RunConfig(), both) == fingerprint(RunConfig(), "4567")
+    assert data_of("mnist", alone) == data_of("mnist", both) == "0123"
+    assert data_of("mnist", "4567") != "4567"
+    assert data_of("fashion_mnist", both) == data_of("fashion_mnist", "4567") == "4567"
 
 
 def test_values_are_said_as_people_say_them():

@@ -88,8 +88,11 @@ def runs_of(sweep: Sweep, data_digest: str) -> list[PlannedRun]:
 
 
 def fingerprint(config: RunConfig, data_digest: str) -> str:
-    """Hash of everything that decides a run's result: 16 hexadecimal digits."""
-    return _mark(config.decisive(), data_of(config.dataset, data_digest))
+    """Hash of everything that decides a run's result: 16 hexadecimal digits.
+
+    `data_digest` is that of the run's own images.
+    """
+    return _mark(config.decisive(), data_digest)
 
 
 def _mark(decisive: Mapping[str, Any], data_digest: str) -> str:

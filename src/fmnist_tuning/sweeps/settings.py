@@ -29,7 +29,6 @@ Units = Annotated[int, Field(ge=1, le=65_536)]
 ImageCount = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
 
 
-# YAML's own word is null; other settings say `none`.
 _NONE: Final = BeforeValidator(lambda value: None if value == "none" else value)
 
 
@@ -258,7 +257,8 @@ class RunConfig(Frozen):
 
     def params(self) -> dict[str, str]:
         """Every setting as an MLflow param, in Python's notation."""
-        return {key: format_value(value) for key, value in self.model_dump().items()}
+        values = self.model_dump()
+        return {key: format_value(v) if v is not None else "None" for key, v in values.items()}
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self | None:
