@@ -434,3 +434,10 @@ def test_a_sweep_of_data_sets(fmnist_here, sweep_file, tmp_path, tiny_data):
     again = fmnist_here("run", sweep_file(text), *SMALL, *here)
     assert again.returncode == 0, again.stderr
     assert fmnist_here("results", "sets").returncode == 0
+    # A file of the study holds which images each sweep had.
+    assert fmnist_here("export", "all.jsonl.gz").returncode == 0
+    done = fmnist_here("import", "all.jsonl.gz", "--study", "copy")
+    assert "2 runs added" in done.stdout, done.stderr
+    done = fmnist_here("run", sweep_file(text), *SMALL, *here, "--study", "copy")
+    assert done.returncode == 0, done.stderr
+    assert "started" not in done.stderr

@@ -128,6 +128,9 @@ def is_portable(tag: str) -> bool:
 TagText = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_harmless)]
 Name = Annotated[TagText, AfterValidator(_line)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
+# As `sweeps.runs.joined` has those of several data sets.
+_NAMED = r"[a-z0-9_]{1,20}=[0-9a-f]{1,64}"
+Digests = Annotated[str, Field(pattern=rf"^([0-9a-f]{{1,64}}|{_NAMED}(,{_NAMED}){{0,9}})$")]
 Milliseconds = Annotated[int, Field(ge=1, lt=_YEAR_10000)]
 Value = Annotated[
     float,
@@ -166,7 +169,7 @@ class SweepEntry(Frozen):
     definition: Annotated[
         Sweep, AfterValidator(_harmless_sweep), PlainSerializer(lambda sweep: sweep.definition())
     ]
-    data: Digest
+    data: Digests
     tags: Tags
     started: Milliseconds
     ended: Milliseconds
