@@ -6,7 +6,13 @@ from conftest import CONFIGS
 from studies import sweep_of
 
 from fmnist_tuning.running.events import Failed, Finished, PlanResults
-from fmnist_tuning.sweeps.cost import VALUE_COST, Estimate, forward_cost, parameter_count
+from fmnist_tuning.sweeps.cost import (
+    VALUE_COST,
+    Estimate,
+    forward_cost,
+    parameter_count,
+    training_macs,
+)
 from fmnist_tuning.sweeps.plan import make_plan
 from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.runs import data_of, fingerprint, joined, runs_of
@@ -129,6 +135,19 @@ def test_parameters_are_counted_without_the_network(settings):
         fc_units=config.fc_units,
     )
     assert parameter_count(config) == sum(p.numel() for p in network.parameters())
+
+
+def test_averages_take_multiplications():
+    """A pass of the convolutions after each epoch that has an average, for batch norm alone."""
+
+    def macs(**settings):
+        return training_macs(RunConfig(epochs=4, **settings))
+
+    one_pass = 60_000 * (28**2 * 32 * 9 + 14**2 * 64 * 32 * 9)
+    assert macs(weight_averaging="ema") - macs() == 4 * one_pass
+    assert macs(weight_averaging="swa", swa_start=0.5) - macs() == 2 * one_pass
+    plain = {"use_batch_norm": False}
+    assert macs(weight_averaging="ema", **plain) == macs(**plain)
 
 
 def test_published_parameter_counts():
