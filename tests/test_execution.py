@@ -11,7 +11,7 @@ from conftest import CONFIGS, TINY
 
 from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import ConfigError
-from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.engine import execute
 from fmnist_tuning.running.events import (
     Blocked,
     Chosen,
@@ -23,6 +23,7 @@ from fmnist_tuning.running.events import (
     Reused,
     Started,
 )
+from fmnist_tuning.running.planning import plan_study
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps

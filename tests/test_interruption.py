@@ -20,7 +20,7 @@ from servers import Gate
 
 from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import TrackingError
-from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.engine import execute
 from fmnist_tuning.running.events import (
     Abandoned,
     EpochEnded,
@@ -35,6 +35,7 @@ from fmnist_tuning.running.events import (
 )
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.locks import RunLocks
+from fmnist_tuning.running.planning import plan_study
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store.records import UnfinishedRun
 from fmnist_tuning.store.study import Study

@@ -100,6 +100,12 @@ def test_only_the_cluster_knows_ray():
     assert users == {"cluster.py", "ray_pool.py", "ray_worker.py"}
 
 
+def test_only_one_file_knows_optuna():
+    """What a search asks of it is asked in one place."""
+    users = {p.name for p in SOURCES if any(n.split(".")[0] == "optuna" for n in imports_of(p))}
+    assert users == {"proposing.py"}
+
+
 def size(node: ast.FunctionDef, path: Path) -> int:
     """The lines of a function; of a command's, without the options in its signature."""
     command = path.name in {

@@ -20,9 +20,10 @@ from fmnist_tuning.data.files import find
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.progress import follow
 from fmnist_tuning.running.contest import Contest
-from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.engine import execute
 from fmnist_tuning.running.events import Environment, EpochEnded, Reused, Waiting
 from fmnist_tuning.running.ledger import Ledger
+from fmnist_tuning.running.planning import plan_study
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store import records
 from fmnist_tuning.store.records import TrackedRun, UnfinishedRun
@@ -456,8 +457,8 @@ def test_machines_that_begin_a_sweep_at_the_same_moment(
 
     monkeypatch.setattr(Study, "sweep_run", all_look_first)
     with ThreadPoolExecutor(count) as pool:
-        [*pool.map(lambda ledger: ledger.begin(sweep), ledgers)]
+        [*pool.map(lambda ledger: ledger.sweeps.begin(sweep), ledgers)]
     for ledger in ledgers:  # one whose run was deleted uses the other one from then on
-        ledger.end(sweep, "FINISHED")
+        ledger.sweeps.end(sweep, "FINISHED")
     assert [run.info.status for run in study.search("sweep")] == ["FINISHED"]
     assert study.definitions(["s"]) == {"s": sweep}

@@ -13,8 +13,9 @@ from servers import Gate
 from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import EpochMetrics
-from fmnist_tuning.running.engine import execute, plan_study
+from fmnist_tuning.running.engine import execute
 from fmnist_tuning.running.events import EpochEnded, Finished, Resumed
+from fmnist_tuning.running.planning import plan_study
 from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.reading import load_sweeps

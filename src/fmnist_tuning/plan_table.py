@@ -1,6 +1,5 @@
 """How a plan is printed: its runs one by one, or a large one's by sweep, and what they cost."""
 
-import math
 from collections import Counter
 
 from rich.console import Console
@@ -8,7 +7,7 @@ from rich.console import Console
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.plan import Plan, PlanRow
 from fmnist_tuning.sweeps.sweep import Sweep
-from fmnist_tuning.terminal import MOST_LINES, duration, escape, percent, print_table
+from fmnist_tuning.terminal import MOST_LINES, choices_of, duration, escape, print_table
 from fmnist_tuning.text import counted
 
 
@@ -23,10 +22,8 @@ def print_plan(out: Console, plan: Plan, workers: int) -> None:
     else:
         _print_runs(out, plan)
     for sweep in plan.chosen:
-        for choice in sweep.arms:
-            predicted = percent(choice.predicted or math.nan)
-            line = f"{sweep.id} {choice.label}: predicted val accuracy {predicted}"
-            out.print(escape(line), soft_wrap=True)
+        for line in choices_of(sweep):
+            out.print(escape(f"{sweep.id} {line}"), soft_wrap=True)
     out.print(escape(_totals(plan, workers)), soft_wrap=True)
     if many:
         out.print("`fmnist plan --json` lists every run", soft_wrap=True)
@@ -36,7 +33,7 @@ def _print_runs(out: Console, plan: Plan) -> None:
     header = ("#", "sweep", "arm", "seed", "params", "", "about")
     lines: list[tuple[str, ...]] = []
     for number, row in enumerate(plan.rows, 1):
-        what = {"train": "train", "reuse": "reuse", "share": "same as"}[row.action]
+        what = {"share": "same as"}.get(row.action, row.action)
         entry = (
             str(number),
             row.run.sweep,
@@ -48,6 +45,13 @@ def _print_runs(out: Console, plan: Plan) -> None:
         )
         lines.append(entry)
     number = len(plan.rows)
+    for sweep in plan.searches:
+        if sweep.to_come:
+            what = "proposed one after another"
+            rest = counted(sweep.to_come, "further trial")
+            lines.append(
+                ("", sweep.id, rest, str(sweep.search.seed) if sweep.search else "", "", what, "")
+            )
     for sweep in plan.pending:
         for arm in plan.pending_arms(sweep):
             for seed in sweep.seeds:
@@ -73,7 +77,10 @@ def _print_sweeps(out: Console, plan: Plan) -> None:
 
 
 def _of_sweep(plan: Plan, sweep: Sweep, rows: list[PlanRow]) -> tuple[str, ...]:
-    if sweep.pending:
+    if sweep.search:
+        arms = sweep.search.trials
+        counts = Counter(row.action for row in rows) + Counter(train=sweep.to_come)
+    elif sweep.pending:
         arms = len(plan.pending_arms(sweep))
         counts = Counter(train=arms * len(sweep.seeds))
     else:
@@ -91,12 +98,12 @@ def _totals(plan: Plan, workers: int) -> str:
     runs = len(plan.rows) + plan.pending_runs
     trainings = len(plan.trainings) + plan.pending_runs
     counts: Counter[str] = Counter(row.action for row in plan.rows)
-    kinds = (("reuse", "reused from the study"), ("share", "shared"))
+    kinds = (("reuse", "reused from the study"), ("share", "shared"), ("pruned", "pruned"))
     parts = [f"{counts[action]:,} {kind}" for action, kind in kinds if counts[action]]
     text = f"{counted(runs, 'run')} make{'s' * (runs == 1)} {counted(trainings, 'training')}"
     text += f" ({', '.join(parts)})" if parts else ""
     if seconds := plan.seconds(workers):
-        beside = f", and {plan.pending_runs} more to be chosen" if plan.pending else ""
+        beside = f", and {plan.pending_runs} more to be chosen" if plan.pending_runs else ""
         text += f"; about {duration(seconds)} with {workers} at a time{beside}"
     elif trainings:
         text += "; no earlier run shows how long they take"

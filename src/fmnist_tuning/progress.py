@@ -1,6 +1,5 @@
 """What a person sees while a plan runs: progress bars on a terminal, plain lines elsewhere."""
 
-import math
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from contextlib import AbstractContextManager, closing
@@ -15,7 +14,8 @@ from fmnist_tuning.running import events
 from fmnist_tuning.running.pace import Pace
 from fmnist_tuning.sweeps.plan import Plan
 from fmnist_tuning.sweeps.runs import PlannedRun
-from fmnist_tuning.terminal import duration, escape, facts, percent
+from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.terminal import choices_of, duration, escape, facts, percent
 from fmnist_tuning.text import counted
 
 _PLAN: Final = "plan"
@@ -58,6 +58,8 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
     def __init__(self, out: Console, plan: Plan) -> None:
         self._out = out
         self._pace = Pace(plan)
+        self._searches = {sweep.id: sweep for sweep in plan.searches}
+        self._planned = {row.run.fingerprint for row in plan.rows}
         self._workers = 1
         self.progress = _Bars(
             TextColumn("{task.description}"),
@@ -96,13 +98,16 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
                 self._show_started(run)
             case events.EpochEnded(run, metrics):
                 self._show_epoch(run, metrics)
-            case events.Finished(run) | events.Failed(run):
+            case events.Finished(run) | events.Failed(run) | events.Pruned(run):
                 self._show_end(event, run)
             case events.Chosen(sweep):
-                self._line(f"{sweep.id}: chosen by the sweeps that it combines:")
-                for arm in sweep.arms:
-                    predicted = percent(arm.predicted or math.nan)
-                    self._line(f"  {arm.label}: predicted val accuracy {predicted}")
+                self._show_chosen(sweep)
+            case events.Proposed(run):
+                self._pace.propose(run)
+                self._awaited.add(run.fingerprint)
+            case events.Searched(sweep):
+                of = f" of {sweep.to_come + len(sweep.arms)}" if sweep.to_come else ""
+                self._line(f"{sweep.id}: {counted(len(sweep.arms), 'trial')}{of} so far")
             case events.Blocked(sweep, reason):
                 self._line(f"{sweep.id}: not run: {reason}", style="red")
             case _:
@@ -112,22 +117,36 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         env, count = event.environment, len(event.trainings)
         workers = counted(event.workers, "worker")
         each = f", {counted(env.threads, 'thread')} each" if env.device == "cpu" else ""
+        search = self._searches.get(event.trainings[0].sweep)
+        what = counted(count, "run")
+        if search and search.search:
+            what = f"{search.search.trials} trials of {search.id}, by {search.search.sampler}"
         facts(
             self._out,
             {
                 "device": f"{env.device} ({env.processor}), {workers}{each}, torch {env.torch}",
-                "train": counted(count, "run"),
+                "train": what,
             },
         )
         self._workers = event.workers
         self._pace.begin(event.trainings)
         self._awaited |= {run.fingerprint for run in event.trainings}
         epochs = sum(run.config.epochs for run in event.trainings)
+        if search:  # of the trials that are proposed later; the first of them are here already
+            new = [run for run in event.trainings if run.fingerprint not in self._planned]
+            epochs += (search.to_come - len(new)) * event.trainings[0].config.epochs
         if _PLAN in self._bars:  # a combination follows
             self.progress.update(self._bars[_PLAN], total=self._done(_PLAN) + epochs)
         else:
             self._add_bar(_PLAN, "plan", "plan", epochs)
         self._show_left()
+
+    def _show_chosen(self, sweep: Sweep) -> None:
+        searched = sweep.combine is not None and sweep.combine.trials is not None
+        by = "its search" if searched else "the sweeps that it combines"
+        self._line(f"{sweep.id}: chosen by {by}:")
+        for line in choices_of(sweep):
+            self._line(f"  {line}")
 
     def _show_started(self, run: PlannedRun) -> None:
         self._awaited.discard(run.fingerprint)
@@ -185,12 +204,17 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             took = duration(metrics.epoch_seconds)
             self._line(f"{_title(run)}: {epoch}: {figures}, {took}")
 
-    def _show_end(self, event: events.Finished | events.Failed, run: PlannedRun) -> None:
+    def _show_end(
+        self, event: events.Finished | events.Failed | events.Pruned, run: PlannedRun
+    ) -> None:
         done = self._done(run.fingerprint) if run.fingerprint in self._bars else 0.0
         self._remove_bar(run.fingerprint)
         self._pace.end(run)
         if isinstance(event, events.Failed):
             self._line(f"{_title(run)}: FAILED: {event.reason}", style="red")
+        elif isinstance(event, events.Pruned):  # what it is spared counts as done
+            self.progress.advance(self._bars[_PLAN], run.config.epochs - done)
+            self._line(f"{_title(run)}: {event.reason}", style="dim")
         else:
             accuracy = percent(event.metrics[ACCURACY])
             took = duration(event.metrics["train_seconds"])

@@ -16,10 +16,13 @@ from rich.table import Table
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.analysis.best import standings
 from fmnist_tuning.analysis.frames import SweepFrames, summary
+from fmnist_tuning.analysis.searching import finalists_of, ranked_trials, search_of, trials_of
 from fmnist_tuning.analysis.verdicts import judge_claims
 from fmnist_tuning.metrics import ACCURACY, LATE_EPOCHS, METRICS
-from fmnist_tuning.report.wording import outcome, spread
+from fmnist_tuning.report.wording import finalist_summary, outcome, search_summary, spread
 from fmnist_tuning.running.events import PlanResults
+from fmnist_tuning.sweeps.arms import Arm
+from fmnist_tuning.sweeps.sweep import Sweep
 from fmnist_tuning.text import command_name, printable
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from fmnist_tuning.report.study import StudyResults
     from fmnist_tuning.store.study import Study
 
+_BEST: Final = 10
 MOST_LINES: Final = 200
 """What a plan prints of each kind, at most: more is for programs to read."""
 
@@ -71,8 +75,7 @@ def print_outcome(out: Console, results: PlanResults, every: Mapping[str, SweepF
             reason = results.blocked[sweep]
             out.print(escape(f"{sweep}: not run: {reason}"), soft_wrap=True)
         if sweep in results.finished:
-            print_arms(out, every[sweep], every)
-            print_verdicts(out, every[sweep], every)
+            _print_sweep(out, every[sweep], every)
         for run, reason in results.failed:
             if run.sweep == sweep:
                 out.print(escape(f"{run.name}: FAILED: {reason}"), style="red", soft_wrap=True)
@@ -126,6 +129,42 @@ def print_arms(out: Console, frames: SweepFrames, others: Mapping[str, SweepFram
         out.print(Padding("; ".join(legend), (0, 0, 0, 2)), style="dim")
 
 
+def _print_sweep(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
+    """Print a sweep's table and its verdicts, or a search's best trials and what came of them."""
+    if frames.sweep.search:
+        print_trials(out, frames, others)
+        return
+    if frames.arms:
+        print_arms(out, frames, others)
+    print_verdicts(out, frames, others)
+
+
+def print_trials(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
+    """Print a search's best trials, and how much the search flattered its finalists."""
+    search, best = search_of(frames), ranked_trials(frames)
+    metric = METRICS[search.metric]
+    header = ("trial", "settings", metric.label, "epochs", "params", "time")
+    lines = [
+        (
+            str(trial.number),
+            escape(Arm(None, trial.arm.overrides, trial.arm.config).label),
+            metric.format(trial.value),
+            str(trial.epochs),
+            METRICS["total_params"].format(summary(frames, trial.arm, "total_params").mean),
+            duration(summary(frames, trial.arm, "train_seconds").mean),
+        )
+        for trial in best[:_BEST]
+    ]
+    title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
+    print_table(out, header, lines, right=(0, 2, 3, 4, 5), least=(5, 4, 3), title=title)
+    shown = f"; the best {_BEST} are shown" if len(best) > _BEST else ""
+    summed = search_summary(metric, trials_of(frames), frames.sweep.to_come)
+    out.print(Padding(escape(summed + shown), (0, 0, 0, 2)))
+    for finalist in finalists_of(frames, others):
+        text = f"{finalist.arm.name}: {finalist_summary(metric, finalist)}"
+        out.print(Padding(escape(text), (0, 0, 0, 2)))
+
+
 def print_verdicts(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
     """Print a line for each claim of a sweep."""
     for claim, verdict in judge_claims(frames, others):
@@ -136,9 +175,7 @@ def print_verdicts(out: Console, frames: SweepFrames, others: Mapping[str, Sweep
 def print_study(out: Console, results: "StudyResults") -> None:
     """Print each sweep's table and the verdicts on its claims."""
     for frames in results.sweeps.values():
-        if frames.arms:
-            print_arms(out, frames, results.every)
-        print_verdicts(out, frames, results.every)
+        _print_sweep(out, frames, results.every)
         if frames.missing:
             out.print(escape(frames.lacking), style="yellow")
         out.print()
@@ -227,3 +264,11 @@ def print_table(
 def percent(fraction: float) -> str:
     """`92.21 %`."""
     return f"{fraction * 100:.2f} %"
+
+
+def choices_of(sweep: Sweep) -> list[str]:
+    """A line for each arm of a combination, with what it was chosen by."""
+    searched = sweep.combine is not None and sweep.combine.trials is not None
+    said = "val accuracy in the search" if searched else "predicted val accuracy"
+    scores = ("" if a.predicted is None else f": {said} {percent(a.predicted)}" for a in sweep.arms)
+    return [f"{arm.label}{score}" for arm, score in zip(sweep.arms, scores, strict=True)]

@@ -115,7 +115,7 @@ class _Training:
     def plan(self, sweeps: "Sequence[Sweep]") -> "Plan":
         """Plan the sweeps; say which of them are judged at planned looks from now on."""
         from fmnist_tuning.outlook import print_looks
-        from fmnist_tuning.running.engine import plan_study
+        from fmnist_tuning.running.planning import plan_study
 
         planned = plan_study(
             sweeps, self.study, self.data_digest, force=self.force, replace=self.replace
@@ -208,7 +208,7 @@ def plan(
     from fmnist_tuning.plan_table import print_plan
     from fmnist_tuning.reading import Reading
     from fmnist_tuning.report.study import read_study
-    from fmnist_tuning.running.engine import plan_study
+    from fmnist_tuning.running.planning import plan_study
     from fmnist_tuning.store.snapshot import Snapshot
     from fmnist_tuning.store.study import Study
 

@@ -58,7 +58,10 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
     the highest mean wins. If that is unknown of some arms only, these need `_ENOUGH` seeds of their
     own: two that agree by chance would have an interval of no width.
     """
-    places = judged_alike([(frames, arm) for frames in sweeps.values() for arm in frames.arms])
+    places = [(frames, arm) for frames in sweeps.values() for arm in frames.contenders]
+    # A study may have nothing but a search whose finalists are not trained yet.
+    places = places or [(frames, arm) for frames in sweeps.values() for arm in frames.arms]
+    places = judged_alike(places)
     late = any(frames.by_seed([arm], LATE_ACCURACY) for frames, arm in places)
     metric = LATE_ACCURACY if late else ACCURACY
     pool = pool_of(sweeps.values())
@@ -79,13 +82,14 @@ def winner(sweeps: Mapping[str, SweepFrames]) -> Place:
 
 def judged_alike(places: Sequence[Place]) -> list[Place]:
     """The arms whose accuracies are of the same images: those that most arms are judged by."""
-
-    def judged_by(arm: Arm) -> tuple[object, ...]:
-        held_out = arm.config.holdout_size if arm.config.validation == "holdout" else 0
-        return arm.config.dataset, held_out, arm.config.val_size
-
     ((common, _),) = Counter(judged_by(arm) for _, arm in places).most_common(1)
     return [place for place in places if judged_by(place[1]) == common]
+
+
+def judged_by(arm: Arm) -> tuple[object, ...]:
+    """What tells by which images an arm's accuracies are."""
+    held_out = arm.config.holdout_size if arm.config.validation == "holdout" else 0
+    return arm.config.dataset, held_out, arm.config.val_size
 
 
 def standings(

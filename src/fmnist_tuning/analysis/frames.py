@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fmnist_tuning.analysis.contrasts import interval
-from fmnist_tuning.analysis.rows import FinishedRow, value_of
+from fmnist_tuning.analysis.rows import FinishedRow, PrunedRow, value_of
 from fmnist_tuning.metrics import CONVERGED, CURVES
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.cost import training_macs
-from fmnist_tuning.sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.sweep import Sweep
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +27,11 @@ class SweepFrames:
     questions need the numbers alone.
     """
 
-    sweep: Sweep  # as it was last run; a combination's arms are chosen
+    sweep: "Sweep"  # as it was last run; a combination's arms are chosen
     rows: tuple[FinishedRow, ...]  # in the order of arms and seeds
     read_curves: Callable[[Sequence[str]], pd.DataFrame]  # `run_id`, `epoch`, `metric`, `value`
     missing: tuple[str, ...] = ()  # names of the runs that are not finished
+    pruned: tuple[PrunedRow, ...] = ()  # the trials of a search that ended early
     _values: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict, init=False)
 
     @cached_property
@@ -75,6 +79,11 @@ class SweepFrames:
         return tuple(arm for arm in self.sweep.arms if arm.label in self._seeds)
 
     @property
+    def contenders(self) -> tuple[Arm, ...]:
+        """The arms that may be a study's best: a search's trials are judged as its finalists."""
+        return () if self.sweep.search else self.arms
+
+    @property
     def seeds(self) -> int:
         """Finished seeds of the arm that has the most."""
         return max(map(len, self._seeds.values()), default=0)
@@ -82,7 +91,7 @@ class SweepFrames:
     @property
     def lacking(self) -> str:
         """`exp1: 3 of 15 runs are not finished`."""
-        total = len(self.missing) + len(self.rows)
+        total = len(self.missing) + len(self.rows) + len(self.pruned)
         return f"{self.sweep.id}: {len(self.missing)} of {total} runs are not finished"
 
     def seeds_of(self, arm: Arm) -> list[int]:

@@ -1,4 +1,4 @@
-"""The finished runs of a sweep, one by one."""
+"""The runs of a sweep that have ended, one by one."""
 
 import math
 from collections.abc import Mapping
@@ -17,6 +17,14 @@ class FinishedRow(NamedTuple):
     run_id: str  # MLflow's
     device: str
     metrics: Mapping[str, float]
+
+
+class PrunedRow(NamedTuple):
+    """A trial of a search that ended early."""
+
+    arm: Arm
+    epochs: int  # that it was trained
+    metrics: Mapping[str, float]  # of its last epoch
 
 
 def value_of(row: FinishedRow, metric: str) -> float:

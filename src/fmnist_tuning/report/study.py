@@ -1,6 +1,7 @@
 """A study as MLflow has it: each sweep's finished runs as frames."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -11,12 +12,12 @@ import pandas as pd
 from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
-from fmnist_tuning.analysis.rows import FinishedRow
+from fmnist_tuning.analysis.rows import FinishedRow, PrunedRow
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CONVERGED, METRICS
 from fmnist_tuning.store.bulk import Watch, unwatched
-from fmnist_tuning.store.records import DATA, TrackedRun, TrackedSweep
+from fmnist_tuning.store.records import DATA, PRUNED, TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
@@ -83,6 +84,7 @@ def read_study(study: Study, *, only: Sequence[str] = (), partly: bool = False) 
     }
     planned = {id_: runs_of(sweep, tracked[id_].data_digest) for id_, sweep in sweeps.items()}
     finished = study.with_late_means(study.finished_runs())
+    pruned = study.pruned_runs() if any(sweep.search for sweep in sweeps.values()) else {}
     own_runs = [run.fingerprint for sweep in chosen for run in planned[sweep]]
     used = {mark: finished[mark] for mark in own_runs if mark in finished}
     if not used:
@@ -90,7 +92,9 @@ def read_study(study: Study, *, only: Sequence[str] = (), partly: bool = False) 
         raise TrackingError(
             f"there is no finished run{of} in the study {study.name}; `fmnist run` trains some"
         )
-    every = {id_: _frames(study, sweep, planned[id_], finished) for id_, sweep in sweeps.items()}
+    every = {
+        id_: _frames(study, sweep, planned[id_], finished, pruned) for id_, sweep in sweeps.items()
+    }
     return StudyResults(
         study=study,
         sweeps={sweep: every[sweep] for sweep in chosen},
@@ -112,14 +116,31 @@ def _frames(
     sweep: Sweep,
     runs: Sequence[PlannedRun],
     finished: Mapping[str, TrackedRun],
+    pruned: Mapping[str, TrackedRun],
 ) -> SweepFrames:
     there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
     rows = tuple(
         FinishedRow(run.arm, run.config.seed, found.run_id, printable(found.device), found.metrics)
         for run, found in there
     )
-    missing = tuple(run.name for run in runs if run.fingerprint not in finished)
-    return SweepFrames(sweep, rows, partial(study.curves, [row.run_id for row in rows]), missing)
+    lacking = [run for run in runs if run.fingerprint not in finished]
+    ended = [run for run in lacking if sweep.search and run.fingerprint in pruned]
+    missing = tuple(run.name for run in lacking if run not in ended)
+    read_curves = partial(study.curves, [row.run_id for row in rows])
+    return SweepFrames(
+        sweep,
+        rows,
+        read_curves,
+        missing,
+        tuple(_pruned_row(run, pruned[run.fingerprint]) for run in ended),
+    )
+
+
+def _pruned_row(run: PlannedRun, found: TrackedRun) -> PrunedRow:
+    epochs = found.tags.get(PRUNED, "")
+    return PrunedRow(
+        run.arm, int(epochs) if re.fullmatch("[0-9]{1,6}", epochs) else 0, found.metrics
+    )
 
 
 def as_records(results: StudyResults) -> list[dict[str, Any]]:

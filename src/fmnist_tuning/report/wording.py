@@ -1,7 +1,9 @@
 """The words of the terminal and of the journal for statistics, arms and settings."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import Summary, SweepFrames
@@ -12,6 +14,9 @@ from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.sections import Claim
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
 from fmnist_tuning.text import counted, markdown
+
+if TYPE_CHECKING:
+    from fmnist_tuning.analysis.searching import Finalist, TrialResult
 
 
 def spread(metric: Metric, found: Summary, *, unit: bool = True) -> str:
@@ -83,6 +88,44 @@ def _why_not(claim: Claim, frames: SweepFrames) -> str:
     if claim.metric == "epochs_to_80":
         return f"with {which}, the finished runs never reached 80 %"
     return f"with {which}, the finished runs have no {metric.label}"
+
+
+def search_summary(metric: Metric, trials: "Sequence[TrialResult]", to_come: int) -> str:
+    """`40 trials: 18 complete, 22 pruned; the best is trial 17 with 92.95 %`."""
+    counts: Counter[str] = Counter(trial.state for trial in trials)
+    kinds = ("complete", "pruned", "missing")
+    parts = [f"{counts[kind]} {kind}" for kind in kinds if counts[kind]]
+    parts += [f"{to_come} to come"] if to_come else []
+    text = f"{counted(len(trials), 'trial')}: {', '.join(parts)}"
+    sign = -1 if metric.better == "lower" else 1
+    complete = [trial for trial in trials if trial.state == "complete"]
+    if not complete:
+        return text
+    best = max(complete, key=lambda trial: sign * trial.value)
+    return f"{text}; the best is trial {best.number}: {metric.label} {metric.format(best.value)}"
+
+
+def finalist_summary(metric: Metric, finalist: "Finalist") -> str:
+    """What a finalist was found to be, and how much its search flattered it."""
+    compared = {
+        "found better": "found better than the base configuration",
+        "found worse": "found worse than the base configuration",
+        "equivalent": "equivalent to the base configuration",
+        "undecided": "undecided whether it is better than the base configuration",
+    }[finalist.found]
+    size = metric.format_difference(abs(finalist.flattery)).lstrip("+")
+    by = "flattered" if finalist.flattery > 0 else "belittled"
+    beside = [
+        "" if math.isnan(gain) else f" ({metric.format_difference(gain)} beside the base)"
+        for gain in (finalist.promised, finalist.shown)
+    ]
+    test = finalist.test
+    scored = f"; test accuracy {spread(METRICS['test_accuracy'], test)}" if test.seeds else ""
+    return (
+        f"{compared}; the search scored {metric.format(finalist.score)}{beside[0]}, "
+        f"{counted(finalist.fresh.seeds, 'fresh seed')} {spread(metric, finalist.fresh)}"
+        f"{beside[1]}: {by} by {size}{scored}"
+    )
 
 
 def listed(items: Sequence[str]) -> str:

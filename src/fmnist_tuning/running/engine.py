@@ -10,69 +10,17 @@ from fmnist_tuning.running.executor import Executor
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.schedule import Schedule
 from fmnist_tuning.running.trainer import Task
-from fmnist_tuning.store.records import TrackedRun, TrackedSweep
+from fmnist_tuning.running.trials import Trials
+from fmnist_tuning.store import records
+from fmnist_tuning.store.records import TrackedRun
 from fmnist_tuning.store.study import Study
-from fmnist_tuning.sweeps.looks import continued
+from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plan import Plan, PlanRow, make_plan
-from fmnist_tuning.sweeps.replacing import replaced
-from fmnist_tuning.sweeps.runs import PlannedRun, data_of_sweep
+from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.sweep import Sweep
 
 _POLL_SECONDS: Final = 1.0
 _DELETED: Final = "its MLflow run was deleted while it was trained"
-
-
-def plan_study(
-    sweeps: Sequence[Sweep],
-    study: Study | None,
-    data_digest: str,
-    *,
-    force: bool = False,
-    replace: bool = False,
-) -> Plan:
-    """Plan sweeps in the order given, with what the study (None if it is new) has already.
-
-    Raises:
-        ConfigError: When a combination asks for sweeps neither finished nor planned here, or the
-            study has a sweep of the same id with other settings and `replace` is not given.
-        TrackingError: When the store fails, or its definition of a combined sweep is unreadable.
-    """
-    if study is None:
-        return make_plan(sweeps, data_digest, finished={}, stored={}, force=force)
-    finished = study.finished_runs()
-    tracked = {found.sweep: found for found in study.sweeps()}
-    if not replace:
-        _check_replaced(sweeps, study, tracked, data_digest, finished)
-    before = {id_: found.definition.parsed for id_, found in tracked.items()}
-    sweeps = [continued(sweep, before.get(sweep.id)) for sweep in sweeps]
-    sources = {source for s in sweeps if s.pending and s.combine for source in s.combine.sources}
-    wanted = sources - {sweep.id for sweep in sweeps}
-    stored = study.definitions(wanted) if wanted else {}
-    return make_plan(sweeps, data_digest, finished=finished, stored=stored, force=force)
-
-
-def _check_replaced(
-    sweeps: Sequence[Sweep],
-    study: Study,
-    stored: Mapping[str, TrackedSweep],
-    data_digest: str,
-    finished: Mapping[str, TrackedRun],
-) -> None:
-    problems = []
-    for sweep in sweeps:
-        known = stored.get(sweep.id)
-        before = known.definition.parsed if known else None
-        if known is None or before is None:
-            continue
-        now = data_of_sweep(sweep, data_digest)
-        if change := replaced(sweep, before, known.data_digest, now, finished):
-            problems.append(
-                f"sweep {sweep.id}: the study {study.name} has it with other settings ({change}); "
-                "give the file another id in `sweep:`, name another study with --study, or show "
-                "these settings from now on with --replace (the runs stay stored)"
-            )
-    if problems:
-        raise ConfigError(problems)
 
 
 def execute(
@@ -86,9 +34,9 @@ def execute(
 ) -> Generator[events.Event, None, None]:
     """Run a plan, combinations last, and yield what happens as it happens.
 
-    `plan_study` must have made the plan with the same study, images and `force`. If the first
-    failure stops the plan (`fail_fast`), or the caller closes the iterator, the running trainings
-    end as KILLED. The executor's idle workers stay, for the next plan.
+    `planning.plan_study` must have made the plan with the same study, images and `force`. If the
+    first failure stops the plan (`fail_fast`), or the caller closes the iterator, the running
+    trainings end as KILLED. The executor's idle workers stay, for the next plan.
 
     Raises:
         TrackingError: When the store fails.
@@ -118,10 +66,18 @@ class _Engine:
         self._stopped = False
 
     def run_plan(self, plan: Plan) -> Iterator[events.Event]:
-        """Run the single sweeps together, then the combinations one after the other."""
+        """Run the single sweeps together, then each search, and then each combination."""
         known = {sweep.id: sweep for sweep in plan.sweeps}
-        last = [sweep for sweep in plan.sweeps if sweep.pending or sweep in plan.chosen]
-        yield from self._run([sweep for sweep in plan.sweeps if sweep not in last], plan.rows)
+        last = [sweep for sweep in plan.sweeps if sweep in plan.pending or sweep in plan.chosen]
+        single = [s for s in plan.sweeps if s not in last and s not in plan.searches]
+        yield from self._run(single, plan.rows)
+        for sweep in plan.searches:
+            if self._stopped:
+                return
+            trials = Trials(sweep, self._digest, self._executor.expected)
+            yield from self._run([sweep], plan.rows, trials)
+            known[sweep.id] = trials.sweep
+            yield events.Searched(trials.sweep)
         for sweep in last:
             if self._stopped:
                 return
@@ -134,6 +90,7 @@ class _Engine:
                         self._digest,
                         finished=self._study.finished_runs(),
                         stored=known | self._study.definitions(set(sources) - known.keys()),
+                        pruned=self._study.pruned_runs() if sweep.combine.trials else {},
                         force=self._force,
                     )
                 except ConfigError as error:
@@ -153,43 +110,55 @@ class _Engine:
         reason = "stopped by --fail-fast" if self._stopped else "interrupted"
         self._ledger.close(reason, store_failed=store_failed)
 
-    def _run(self, sweeps: Sequence[Sweep], rows: Sequence[PlanRow]) -> Iterator[events.Event]:
-        """Run sweeps whose arms are known; rows of other sweeps are left out."""
+    def _run(
+        self, sweeps: Sequence[Sweep], rows: Sequence[PlanRow], trials: Trials | None = None
+    ) -> Iterator[events.Event]:
+        """Run sweeps whose arms are known, or one search; rows of other sweeps are left out."""
         ids = {sweep.id for sweep in sweeps}
         rows = [row for row in rows if row.run.sweep in ids]
-        for name in self._ledger.bury_the_dead(rows, sweeps):
-            yield events.Abandoned(name)
-        for sweep in sweeps:
-            self._ledger.begin(sweep)
-        for row in rows:
-            if row.found is not None:
-                self._ledger.share(row.found, row.users)
-                yield events.Reused(row.run, row.found.metrics)
+        yield from self._begin(sweeps, rows)
+        if trials is not None:
+            self._learn(trials, [(row.run, row.found) for row in rows if row.found])
+            rows += self._proposed(trials)
         failed: set[str] = set()
-        for event in self._train(rows):
+        for event in self._train(rows, trials):
             if isinstance(event, events.Failed):
                 failed |= {r.run.sweep for r in rows if r.run.fingerprint == event.run.fingerprint}
             yield event
         for sweep in sweeps:
             if sweep.id in failed:
-                self._ledger.end(sweep, "FAILED")
+                self._ledger.sweeps.end(sweep, "FAILED")
             elif not self._stopped:
-                self._ledger.end(sweep, "FINISHED")
+                self._ledger.sweeps.end(sweep, "FINISHED")
 
-    def _train(self, rows: Sequence[PlanRow]) -> Iterator[events.Event]:
+    def _begin(self, sweeps: Sequence[Sweep], rows: Sequence[PlanRow]) -> Iterator[events.Event]:
+        """Open the sweeps in the store, and give them the runs that are there."""
+        for name in self._ledger.bury_the_dead(rows, sweeps):
+            yield events.Abandoned(name)
+        for sweep in sweeps:
+            if not sweep.pending:  # a search without trials is opened with its first one
+                self._ledger.sweeps.begin(sweep)
+        for row in rows:
+            if row.action == "reuse" and row.found is not None:
+                self._ledger.share(row.found, row.users)
+                yield events.Reused(row.run, row.found.metrics)
+
+    def _train(self, rows: list[PlanRow], trials: Trials | None) -> Iterator[events.Event]:
+        """Train what is open of some rows, to which a search adds its next trials."""
         # If several rows share a run, the first one trains it.
-        open_rows = [row for row in rows if row.action != "reuse"]
+        open_rows = [row for row in rows if row.action in {"train", "share"}]
         trainings = {row.run.fingerprint: row for row in reversed(open_rows)}
         runs = [row.run for row in open_rows if trainings[row.run.fingerprint] is row]
         if not runs:
             return
-        environment = self._executor.start(len(runs))
+        environment = self._executor.start(len(runs) + (trials.sweep.to_come if trials else 0))
         yield events.Ready(environment, min(len(self._executor), len(runs)), tuple(runs))
         workers = len(self._executor)
-        schedule = Schedule(runs, workers, in_turns=environment.device == "cpu")
+        schedule = Schedule(runs, workers, in_turns=environment.device == "cpu" and not trials)
         while schedule or self._executor.busy:
-            yield from self._hand_out(schedule, trainings, rows)
-            for event in self._executor.events(_POLL_SECONDS):
+            yield from self._hand_out(schedule, trainings, rows, trials)
+            for happened in self._executor.events(_POLL_SECONDS):
+                event = trials.judged(happened) if trials else happened
                 news = self._written(event, schedule)
                 if news is None:
                     continue
@@ -201,13 +170,35 @@ class _Engine:
                     return
             for run in self._ledger.beat():
                 yield self._left_to_another(run, schedule)
+            for row in self._proposed(trials) if trials else ():
+                rows.append(row)
+                trainings[row.run.fingerprint] = row
+                schedule.put_back(row.run)
+                yield events.Proposed(row.run)
             check()
+
+    def _learn(self, trials: Trials, found: Sequence[tuple[PlannedRun, FinishedRun]]) -> None:
+        """Tell a search of trials that have ended before."""
+        ids = [run.run_id for _, run in found]
+        curves = self._study.curves(ids, [trials.search.curve])
+        values = curves.groupby("run_id")["value"].apply(tuple).to_dict()
+        for run, before in found:
+            trials.learn(run, before.metrics, values.get(before.run_id, ()))
+
+    def _proposed(self, trials: Trials) -> list[PlanRow]:
+        """The trials of a search that may begin now, once the store has them."""
+        rows = []
+        while (proposed := trials.proposal()) is not None:
+            for run in trials.adopt(self._ledger.sweeps.extend(proposed)):
+                rows.append(PlanRow(run, "train", {run.sweep: run.arm.label}))
+        return rows
 
     def _hand_out(
         self,
         schedule: Schedule,
         trainings: Mapping[str, PlanRow],
         rows: Sequence[PlanRow],
+        trials: Trials | None,
     ) -> Iterator[events.Event]:
         """Give idle workers runs that nobody else trains."""
         schedule.workers = len(self._executor)
@@ -215,22 +206,27 @@ class _Engine:
             if not self._executor.idle:
                 return
             if self._ledger.owns(run):  # its next turn
-                self._give(schedule, run)
+                self._give(schedule, run, trials)
                 continue
             users = trainings[run.fingerprint].users
-            claimed = self._ledger.claim(run, users, self._executor.next_environment)
+            environment = self._executor.next_environment
+            claimed = self._ledger.claim(run, users, environment, trial=trials is not None)
             if isinstance(claimed, TrackedRun):
                 schedule.settle(run)
-                yield events.Reused(run, claimed.metrics)
-                yield from _sharing(rows, run, claimed.metrics)
+                if trials:
+                    self._learn(trials, [(run, claimed)])
+                if records.has_result(claimed.metrics):
+                    yield events.Reused(run, claimed.metrics)
+                    yield from _sharing(rows, run, claimed.metrics)
             elif claimed:
-                self._give(schedule, run)
+                self._give(schedule, run, trials)
                 yield events.Started(run)
             elif schedule.mark_elsewhere(run):
                 yield events.Waiting(run)
 
-    def _give(self, schedule: Schedule, run: PlannedRun) -> None:
+    def _give(self, schedule: Schedule, run: PlannedRun, trials: Trials | None) -> None:
         epochs = schedule.take(run, at_work=len(self._executor) - self._executor.idle)
+        epochs = trials.turn(run) if trials else epochs
         self._ledger.trains_on(run, self._executor.next_environment)
         self._executor.take(Task(run, *self._ledger.files(run), epochs))
 
@@ -279,6 +275,9 @@ class _Engine:
                 schedule.put_back(run)
             case events.Finished(run, metrics):
                 self._ledger.finish(run, metrics)
+            case events.Pruned(run, epochs, reason):
+                self._executor.drop(run)
+                self._ledger.prune(run, epochs, reason)
             case events.Failed(run, reason, hopeless):
                 self._ledger.fail(run, reason, hopeless=hopeless)
         return True

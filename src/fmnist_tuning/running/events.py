@@ -5,11 +5,13 @@ The worker that trains a run makes its `TrainingEvent`s and sends them to the pa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.sweeps.runs import PlannedRun
-from fmnist_tuning.sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,30 @@ class Failed:
     run: PlannedRun
     reason: str  # for people
     hopeless: bool = False  # continuing from the checkpoint would fail in the same way
+    diverged: bool = False  # its loss is no number any more
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A search tries this run next."""
+
+    run: PlannedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A search has no trial that could begin now; its arms are the trials so far."""
+
+    sweep: "Sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A trial of a search has ended early, because it was not worth going on."""
+
+    run: PlannedRun
+    epochs: int  # that it was trained
+    reason: str  # for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,31 +170,31 @@ class Abandoned:
 class Chosen:
     """A combination's arms are known."""
 
-    sweep: Sweep
+    sweep: "Sweep"
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """A combination's arms cannot be chosen, because a run that it needs has failed."""
 
-    sweep: Sweep
+    sweep: "Sweep"
     reason: str
 
 
-TrainingEvent = Resumed | Restarted | EpochEnded | Paused | Finished | Failed
+TrainingEvent = Resumed | Restarted | EpochEnded | Paused | Finished | Failed | Pruned
 ClusterEvent = Lost | Joined | Refused
-Event = (
-    TrainingEvent | ClusterEvent | Reused | Ready | Started | Waiting | Abandoned | Chosen | Blocked
-)
+PlanEvent = Reused | Ready | Proposed | Started | Waiting | Abandoned | Searched | Chosen | Blocked
+Event = TrainingEvent | ClusterEvent | PlanEvent
 
 
 class PlanResults:
     """The results of a plan's sweeps, complete when every event was added."""
 
-    def __init__(self, sweeps: Sequence[Sweep]) -> None:
+    def __init__(self, sweeps: "Sequence[Sweep]") -> None:
         self._sweeps = {sweep.id: sweep for sweep in sweeps}
         self._finished: list[tuple[PlannedRun, Mapping[str, float]]] = []
-        self.failed: list[tuple[PlannedRun, str]] = []  # with the reason
+        self.pruned: list[tuple[PlannedRun, str]] = []  # with the reason
+        self.failed: list[tuple[PlannedRun, str]] = []
         self.blocked: dict[str, str] = {}  # combinations that were not run, with the reason
 
     def add(self, event: Event) -> None:
@@ -178,7 +204,9 @@ class PlanResults:
                 self._finished.append((run, metrics))
             case Failed(run, reason):
                 self.failed.append((run, reason))
-            case Chosen(sweep):
+            case Pruned(run, _, reason):
+                self.pruned.append((run, reason))
+            case Chosen(sweep) | Searched(sweep):
                 self._sweeps[sweep.id] = sweep
             case Blocked(sweep, reason):
                 self.blocked[sweep.id] = reason
@@ -219,8 +247,9 @@ class PlanResults:
             key=lambda end: (place[end[0].sweep, end[0].arm.label], end[0].config.seed),
         )
         outcomes = [
-            *((run, metrics, None) for run, metrics in ended),
-            *((run, {}, reason) for run, reason in self.failed),
+            *((run, metrics, "finished", None) for run, metrics in ended),
+            *((run, {}, "pruned", reason) for run, reason in self.pruned),
+            *((run, {}, "failed", reason) for run, reason in self.failed),
         ]
         outcomes.sort(key=lambda outcome: self.sweeps.index(outcome[0].sweep))
         return [
@@ -229,10 +258,10 @@ class PlanResults:
                 "arm": run.arm.label,
                 "seed": run.config.seed,
                 "fingerprint": run.fingerprint,
-                "status": "failed" if reason else "finished",
+                "status": status,
                 "reason": reason,
                 "config": run.config.model_dump(mode="json"),
                 "metrics": dict(metrics),
             }
-            for run, metrics, reason in outcomes
+            for run, metrics, status, reason in outcomes
         ]

@@ -12,13 +12,14 @@ from fmnist_tuning.running.contest import Contest
 from fmnist_tuning.running.events import Environment
 from fmnist_tuning.running.kept import KeptFiles
 from fmnist_tuning.running.locks import HEARTBEAT_SECONDS, RunLocks
+from fmnist_tuning.running.open_sweeps import OpenSweeps
 from fmnist_tuning.store import records
-from fmnist_tuning.store.records import EndStatus, TrackedRun, UnfinishedRun
+from fmnist_tuning.store.records import TrackedRun, UnfinishedRun
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.tracker import Tracker
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.plan import PlanRow
-from fmnist_tuning.sweeps.runs import PlannedRun, data_of, data_of_sweep
+from fmnist_tuning.sweeps.runs import PlannedRun, data_of
 from fmnist_tuning.sweeps.sweep import Sweep
 
 _UNEXPECTED_END = "its process stopped unexpectedly"
@@ -51,7 +52,7 @@ class Ledger:
         self._contest = Contest(study, self._tracker, force=force)
         self._kept = KeptFiles(study.state_folder, study.place)
         self._active: dict[str, ActiveRun] = {}
-        self._sweeps: dict[str, tuple[Sweep, str]] = {}
+        self.sweeps = OpenSweeps(study, self._tracker, data_digest, self._locks)
         self._beaten = time.monotonic()
 
     def bury_the_dead(self, rows: Iterable[PlanRow], sweeps: Sequence[Sweep]) -> Iterator[str]:
@@ -77,32 +78,24 @@ class Ledger:
                     buried.append(run.name)
         yield from buried
 
-    def begin(self, sweep: Sweep) -> None:
-        """Open a sweep's own run."""
-        with self._locks.deciding:  # two commands that begin it must not make two runs of it
-            run_id = self._tracker.begin_sweep(
-                sweep, data_of_sweep(sweep, self._data_digest), self._locks.owner
-            )
-        self._sweeps[sweep.id] = sweep, run_id
-
-    def end(self, sweep: Sweep, status: EndStatus) -> None:
-        """Close a sweep's own run."""
-        self._begin_again_if_deleted(sweep, self._sweeps[sweep.id][1])
-        self._tracker.end_run(self._sweeps.pop(sweep.id)[1], status)
-
     def share(self, found: FinishedRun, users: Mapping[str, str]) -> None:
         """Record that sweeps use a finished run, and delete its checkpoint."""
         self._tracker.add_sweeps(found, users)
         self._kept.drop(found.run_id)
 
     def claim(
-        self, run: PlannedRun, users: Mapping[str, str], environment: Environment
+        self,
+        run: PlannedRun,
+        users: Mapping[str, str],
+        environment: Environment,
+        *,
+        trial: bool = False,
     ) -> TrackedRun | bool:
-        """Try to make a run this command's own.
+        """Try to make a run this command's own; `trial` says that it may be pruned.
 
         Returns:
-            True if it is now; False while another command trains it; the finished run, if another
-            command has finished it in the meantime.
+            True if it is now; False while another command trains it; the finished run, or the
+            pruned trial, if another command has ended it in the meantime.
         """
         with self._locks.deciding:
             # Asked for last, because another command may finish the run between these questions.
@@ -115,6 +108,8 @@ class Ledger:
                 return finished
             if trained:
                 return False
+            if trial and (pruned := self._study.pruned_runs(run.fingerprint)):
+                return pruned[run.fingerprint]
             tags = records.training_tags(
                 self._locks.owner,
                 data_of(run.config.dataset, self._data_digest),
@@ -197,6 +192,13 @@ class Ledger:
         if hopeless:
             self._kept.drop(run_id)
 
+    def prune(self, run: PlannedRun, epochs: int, reason: str) -> None:
+        """End a trial that is not worth going on."""
+        run_id = self._active[run.fingerprint].run_id
+        self._tracker.prune_run(run_id, epochs, reason)
+        del self._active[run.fingerprint]
+        self._kept.drop(run_id)
+
     def beat(self) -> list[PlannedRun]:
         """Show other commands, every 20 seconds, that this one is working.
 
@@ -206,10 +208,8 @@ class Ledger:
         if time.monotonic() - self._beaten <= HEARTBEAT_SECONDS:
             return []
         self._beaten = time.monotonic()
-        for sweep, run_id in [*self._sweeps.values()]:
-            self._begin_again_if_deleted(sweep, run_id)
+        own_runs = self.sweeps.still_there()
         gone = [one.run for one in [*self._active.values()] if self.taken_over(one.run)]
-        own_runs = [run_id for _, run_id in self._sweeps.values()]
         for run_id in (*own_runs, *(active.run_id for active in self._active.values())):
             try:
                 self._tracker.beat(run_id)
@@ -246,11 +246,6 @@ class Ledger:
                 if run.owner == self._locks.owner:
                     self._tracker.end_run(run.run_id, "KILLED", reason)
         self._locks.close(unfinished=store_failed)
-
-    def _begin_again_if_deleted(self, sweep: Sweep, run_id: str) -> None:
-        """A sweep's own run may be deleted while its runs are trained; they need its definition."""
-        if self._tracker.is_deleted(run_id):
-            self.begin(sweep)
 
     def _begun(
         self,

@@ -16,7 +16,7 @@ class Pace:
         self._expected = median(known) if known else None  # seconds for a unit of work
         self._left = {row.run.fingerprint: float(work(row.run.config)) for row in plan.trainings}
         each = fmean(self._left.values()) if self._left else 0.0
-        self._later = plan.pending_runs * each  # of combinations whose arms are not chosen yet
+        self._later = plan.pending_runs * each  # of what is not chosen or proposed yet
         self._measured: list[tuple[float, float]] = []  # work and seconds of each epoch
 
     def begin(self, runs: Iterable[PlannedRun]) -> None:
@@ -25,6 +25,11 @@ class Pace:
         if new:
             self._left |= {run.fingerprint: float(work(run.config)) for run in new}
             self._later = 0.0
+
+    def propose(self, run: PlannedRun) -> None:
+        """Count the next trial of a search."""
+        self._left[run.fingerprint] = float(work(run.config))
+        self._later = max(self._later - work(run.config), 0.0)
 
     def advance(self, run: PlannedRun, epochs: int, seconds: float | None = None) -> None:
         """Count epochs of a run as done, in so many seconds if they were trained here."""

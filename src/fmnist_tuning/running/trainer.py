@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist_tuning.errors import CheckpointError, FmnistError
+from fmnist_tuning.errors import CheckpointError, DivergedError, FmnistError
 from fmnist_tuning.files import write_whole
 from fmnist_tuning.running import events
 from fmnist_tuning.sweeps.choices import Precision
@@ -118,7 +118,8 @@ class Trainer:
             end = yield from self._training(run, saved, epochs)
         except FmnistError as error:
             hopeless = not isinstance(error, CheckpointError)
-            yield News(events.Failed(run, str(error), hopeless=hopeless))
+            diverged = isinstance(error, DivergedError)
+            yield News(events.Failed(run, str(error), hopeless=hopeless, diverged=diverged))
         except Exception as error:  # noqa: BLE001  a run that fails must not end the others
             yield News(events.Failed(run, f"{type(error).__name__}: {error}"))
         else:

@@ -4,26 +4,29 @@ import getpass
 import subprocess
 from functools import cache
 
-from fmnist_tuning.store import records
-
 
 @cache
 def context_tags() -> dict[str, str]:
-    """The user, the program, and the git commit of the current folder, in MLflow's own tags.
+    """The program, and the git commit of the current folder, in MLflow's own tags.
 
     MLflow itself looks at the repository of the program, and an installed program has none. The
     user's files decide a study.
     """
     tags = {"mlflow.source.name": "fmnist run", "mlflow.source.type": "LOCAL"}
-    try:
-        tags[records.USER] = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user without a name
-        tags[records.USER] = "unknown"
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit
         tags["mlflow.source.git.dirty"] = str(bool(_git("status", "--porcelain"))).lower()
     return tags
+
+
+@cache
+def user() -> str:
+    """The name of whoever runs the program."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        return "unknown"
 
 
 def _git(*arguments: str) -> str:

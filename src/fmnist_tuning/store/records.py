@@ -35,6 +35,7 @@ REASON: Final = "fmnist.reason"
 OWNER: Final = "fmnist.owner"
 HEARTBEAT: Final = "fmnist.heartbeat"
 RETRAINS: Final = "fmnist.replaces"  # the finished run that `--force` trained again
+PRUNED: Final = "fmnist.pruned"  # after so many epochs: a trial that was not worth going on
 DEFINITION: Final = "fmnist.definition"
 WEIGHTS_DIGEST: Final = "fmnist.weights"
 

@@ -156,6 +156,13 @@ class Study:
         condition = f"status = 'FINISHED' and {_with(fingerprint)}"
         return _latest(self.search("run", condition)).get(fingerprint)
 
+    def pruned_runs(self, fingerprint: str | None = None) -> dict[str, TrackedRun]:
+        """The trials of searches that were ended early, or that one, by fingerprint."""
+        condition = f"status = 'KILLED' and tags.`{records.PRUNED}` LIKE '%'"
+        condition += f" and {_with(fingerprint)}" if fingerprint else ""
+        found = [records.tracked_run(run) for run in self.search("run", condition)]
+        return {run.fingerprint: run for run in reversed(found)}
+
     def unfinished_runs(self, fingerprint: str | None = None) -> list[UnfinishedRun]:
         """All unfinished trainings, or those with this fingerprint, the newest first."""
         condition = "status != 'FINISHED'" + (f" and {_with(fingerprint)}" if fingerprint else "")

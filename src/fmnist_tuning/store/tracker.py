@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from mlflow.entities import Metric, Param, RunTag
@@ -11,21 +12,23 @@ from mlflow.exceptions import MlflowException
 
 from fmnist_tuning.metrics import EpochMetrics
 from fmnist_tuning.store import records
-from fmnist_tuning.store.context import context_tags
+from fmnist_tuning.store.context import context_tags, user
 from fmnist_tuning.store.page import dataset
 from fmnist_tuning.store.records import EndStatus
-from fmnist_tuning.store.study import Study
 from fmnist_tuning.store.uris import translated
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.runs import DEFAULT_DATASET
 from fmnist_tuning.sweeps.sweep import Sweep
 
+if TYPE_CHECKING:
+    from fmnist_tuning.store.study import Study
+
 
 class Tracker:
     """Writes into one study; every method raises `TrackingError` if the store fails."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: "Study") -> None:
         self._study = study
         self._client = study.client
 
@@ -123,7 +126,7 @@ class Tracker:
         """Mark a broken run as RUNNING again; returns the epochs that have metrics."""
         with translated(self._study.uri):
             known = self._client.get_run(run_id).data.tags
-            for tag in {records.REASON, records.NOTE} & known.keys():
+            for tag in {records.REASON, records.NOTE, records.PRUNED} & known.keys():
                 self._drop_tag(run_id, tag)
             self._client.log_batch(run_id, tags=_run_tags(tags))
             self._client.update_run(run_id, status="RUNNING")
@@ -157,6 +160,11 @@ class Tracker:
                 note = {records.REASON: reason, records.NOTE: f"{status}: {reason}"}
                 self._client.log_batch(run_id, tags=_run_tags(note))
             self._client.set_terminated(run_id, status)
+
+    def prune_run(self, run_id: str, epochs: int, reason: str) -> None:
+        """Mark a trial as ended after so many epochs, because it was not worth going on."""
+        self.tag(run_id, records.PRUNED, str(epochs))
+        self.end_run(run_id, "KILLED", reason)
 
     def is_over(self, run_id: str) -> bool:
         """Whether a run has finished or was deleted; not if this store has none of that id."""
@@ -222,7 +230,7 @@ class Tracker:
                 self._client.log_artifact(run_id, str(file), folder)
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        tags = {**context_tags(), **_clipped(tags)}
+        tags = {records.USER: user(), **context_tags(), **_clipped(tags)}
         run = self._client.create_run(self._study.experiment_id, run_name=name, tags=tags)
         return str(run.info.run_id)
 

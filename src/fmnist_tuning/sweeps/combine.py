@@ -2,8 +2,7 @@
 
 import itertools
 import math
-import string
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +17,7 @@ from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.text import counted, letters
 
 _NAMED: Final = 5
 
@@ -39,16 +39,26 @@ def unfinished_sources(
     sweep: Sweep,
     sources: Sequence[Sweep],
     runs: Mapping[str, Sequence[PlannedRun]],
-    finished: Collection[str],
+    finished: Container[str],
+    pruned: Container[str] = (),
 ) -> list[str]:
     """A line for every source that is not finished, with the names of the missing runs.
 
-    `runs` are those of each sweep; `finished` are fingerprints.
+    `runs` are those of each sweep; `finished` are fingerprints, and `pruned` those of trials that
+    have ended too.
     """
     lines = []
     for source in sources:
-        lacking = [run.name for run in runs[source.id] if run.fingerprint not in finished]
-        if source.pending:
+        lacking = [
+            run.name
+            for run in runs[source.id]
+            if run.fingerprint not in finished
+            if not (source.search and run.fingerprint in pruned)
+        ]
+        if source.search and source.to_come:
+            there = f"{source.to_come} of {counted(source.search.trials, 'trial')}"
+            lines.append(f"{sweep.id}: chooses from {source.id}, of which {there} are not trained")
+        elif source.pending:
             lines.append(f"{sweep.id}: combines {source.id}, whose arms are not chosen yet")
         elif lacking:
             named = ", ".join(lacking[:_NAMED]) + (", ..." if len(lacking) > _NAMED else "")
@@ -97,7 +107,7 @@ def choose_arms(
         problem = f"found {bound:,}, and no combination of the levels has so few parameters"
         raise ConfigError([f"{sweep.id}: combine.max_params: {problem}"])
     arms = tuple(
-        {"name": _letters(place), "predicted": round(predicted, 6), **combination}
+        {"name": letters(place), "predicted": round(predicted, 6), **combination}
         for place, (combination, predicted) in enumerate(allowed[: sweep.combine.top])
     )
     try:
@@ -264,9 +274,3 @@ def _params(settings: Mapping[str, Any]) -> int | None:
         return parameter_count(run_config(dict(settings)))
     except ValidationError:  # such as a fifth block: four poolings leave one pixel
         return None
-
-
-def _letters(index: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
-    head, tail = divmod(index, len(string.ascii_uppercase))
-    return (_letters(head - 1) if head else "") + string.ascii_uppercase[tail]

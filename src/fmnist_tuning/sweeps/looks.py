@@ -1,21 +1,26 @@
 """At which numbers of seeds a sweep is judged, if more than once. Pure."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from fmnist_tuning.sweeps.sweep import Sweep
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.sweep import Sweep
 
 STANDARD_LOOKS: Final = (3, 5, 8, 12, 18, 27, 40)
 """Each about one and a half times the one before, so that late looks are worth their trainings."""
 
 
-def continued(sweep: Sweep, before: Sweep | None) -> Sweep:
+def continued(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
     """A sweep with the looks and the extended arms that the study has for it.
 
     Looks are planned once. If a sweep that was judged at one number of seeds gets more, the
     standard looks take over from the first on: judging again and again by one look's rule would
     find differences that are not there. If it gets fewer, that one look stays its plan. One seed
     judges nothing. An experiment that only has the id of the other starts anew.
+
+    A search goes on after the trials that the study has for it.
     """
+    if sweep.search is not None:
+        return _with_trials(sweep, before)
     if before is None or before.combine != sweep.combine:
         return sweep
     kept = {arm.config for arm in sweep.arms}
@@ -39,3 +44,13 @@ def continued(sweep: Sweep, before: Sweep | None) -> Sweep:
     if looks == sweep.looks and extended == sweep.arm_seeds:
         return sweep
     return sweep.changed(looks=looks, arm_seeds={**sweep.arm_seeds, **extended})
+
+
+def _with_trials(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
+    assert sweep.search is not None  # noqa: S101  the caller has asked
+    alike = before is not None and sweep.search.same_space(before.search)
+    if before is None or not alike or before.fixed != sweep.fixed:
+        return sweep
+    if len(before.listed) <= len(sweep.listed):
+        return sweep
+    return sweep.changed(arms=before.listed[: sweep.search.trials])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.combine import choose_arms, sources_of, unfinished_sources
 from fmnist_tuning.sweeps.cost import Estimate, parameter_count
+from fmnist_tuning.sweeps.finalists import choose_finalists
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
@@ -18,10 +19,11 @@ class PlanRow:
     """One run of the plan."""
 
     run: PlannedRun
-    action: Literal["train", "reuse", "share"]  # reuse a stored run, share that of an earlier row
+    # Reuse a stored run, share that of an earlier row; a pruned trial has ended.
+    action: Literal["train", "reuse", "share", "pruned"]
     users: Mapping[str, str]  # its arm in each of the plan's sweeps that use it, by the sweep's id
     source: str | None = None  # for `reuse` and `share`, the run that is used, for people
-    found: FinishedRun | None = None  # for `reuse`, that run
+    found: FinishedRun | None = None  # for `reuse` and `pruned`, that run
     seconds: float | None = None  # for `train`, the expected time; None without earlier runs
 
 
@@ -36,7 +38,12 @@ class Plan:
     @property
     def pending(self) -> list[Sweep]:
         """The combinations whose arms depend on sweeps that this plan trains first."""
-        return [sweep for sweep in self.sweeps if sweep.pending]
+        return [sweep for sweep in self.sweeps if sweep.pending and sweep.combine]
+
+    @property
+    def searches(self) -> list[Sweep]:
+        """The searches."""
+        return [sweep for sweep in self.sweeps if sweep.search]
 
     @property
     def trainings(self) -> list[PlanRow]:
@@ -45,11 +52,15 @@ class Plan:
 
     @property
     def pending_runs(self) -> int:
-        """About how many runs the pending combinations will add."""
-        return sum(len(self.pending_arms(sweep)) * len(sweep.seeds) for sweep in self.pending)
+        """About how many runs the pending combinations and the searches will add."""
+        chosen = sum(len(self.pending_arms(sweep)) * len(sweep.seeds) for sweep in self.pending)
+        return chosen + sum(sweep.to_come for sweep in self.searches)
 
     def pending_arms(self, combination: Sweep) -> list[str]:
         """What a pending combination's arms will be, in words: the chosen and their rivals."""
+        if combination.combine and combination.combine.trials:
+            best = [f"the search's number {n}" for n in range(1, combination.combine.top + 1)]
+            return [*best, "the base configuration"]
         rivals = {
             arm.config
             for claim in combination.claims
@@ -96,32 +107,34 @@ def make_plan(
     *,
     finished: Mapping[str, FinishedRun],
     stored: Mapping[str, Sweep],
+    pruned: Mapping[str, FinishedRun] | None = None,
     force: bool = False,
 ) -> Plan:
     """Plan sweeps, in the order given, and reuse what a study has.
 
     `finished` holds the study's runs by fingerprint, `stored` its sweeps by id: a combination may
-    use sweeps that are not planned here. With `force`, finished runs are trained again.
+    use sweeps that are not planned here. `pruned` are the study's trials that ended early.
+    With `force`, finished runs are trained again.
 
     Raises:
         ConfigError: If a combination needs sweeps that are neither finished nor planned here.
     """
     planned = {sweep.id: sweep for sweep in sweeps}
-    known = {**stored, **planned}
+    known, pruned = {**stored, **planned}, pruned or {}
     runs = {id_: runs_of(sweep, data_digest) for id_, sweep in known.items()}
     chosen, problems = [], []
     for sweep in sweeps:
-        if not sweep.pending:
+        if not sweep.pending or sweep.search:
             continue
         try:
             sources = sources_of(sweep, known)
             beside = [source for source in sources if source.id in planned]
             others = [source for source in sources if source.id not in planned]
-            problems += unfinished_sources(sweep, others, runs, finished)
+            problems += unfinished_sources(sweep, others, runs, finished, pruned)
             # What is trained again with `force` has no result yet.
-            waiting = unfinished_sources(sweep, sources, runs, finished) or (force and beside)
-            if not waiting:
-                known[sweep.id] = choose_arms(sweep, sources, runs, finished)
+            waiting = unfinished_sources(sweep, sources, runs, finished, pruned)
+            if not waiting and not (force and beside):
+                known[sweep.id] = _chosen(sweep, sources, runs, finished)
                 runs[sweep.id] = runs_of(known[sweep.id], data_digest)
                 chosen.append(known[sweep.id])
         except ConfigError as error:
@@ -129,12 +142,30 @@ def make_plan(
     if problems:
         raise ConfigError(problems)
     ordered = [run for id_ in planned for run in runs[id_]]
-    rows = tuple(_rows(ordered, finished, force=force))
+    searches = frozenset(sweep.id for sweep in sweeps if sweep.search)
+    rows = tuple(_rows(ordered, finished, pruned, searches, force=force))
     return Plan(tuple(known[id_] for id_ in planned), rows, tuple(chosen))
 
 
+def _chosen(
+    sweep: Sweep,
+    sources: Sequence[Sweep],
+    runs: Mapping[str, Sequence[PlannedRun]],
+    finished: Mapping[str, FinishedRun],
+) -> Sweep:
+    if sweep.combine and sweep.combine.trials:
+        source = sources[0]
+        return choose_finalists(sweep, source, runs[source.id], finished)
+    return choose_arms(sweep, sources, runs, finished)
+
+
 def _rows(
-    runs: Sequence[PlannedRun], finished: Mapping[str, FinishedRun], *, force: bool
+    runs: Sequence[PlannedRun],
+    finished: Mapping[str, FinishedRun],
+    pruned: Mapping[str, FinishedRun],
+    searches: frozenset[str],
+    *,
+    force: bool,
 ) -> list[PlanRow]:
     users: dict[str, dict[str, str]] = {}
     for run in runs:
@@ -148,6 +179,8 @@ def _rows(
         if earlier is not None:
             source = f"{earlier.sweeps[0]}: {earlier.name}" if earlier.sweeps else earlier.name
             rows.append(PlanRow(run, "reuse", using, source, earlier))
+        elif run.fingerprint in pruned and searches >= using.keys():
+            rows.append(PlanRow(run, "pruned", using, found=pruned[run.fingerprint]))
         elif run.fingerprint in trained:
             first = trained[run.fingerprint]
             rows.append(PlanRow(run, "share", using, f"{first.sweep}: {first.name}"))

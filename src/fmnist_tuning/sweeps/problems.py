@@ -155,7 +155,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel], path: Path) -> str:
 
 
 def _may_be_none(model: type[BaseModel], path: Path) -> bool:
-    field = model.model_fields.get(str(path[0])) if path else None
+    field = model.model_fields.get(str(path[0])) if len(path) == 1 else None
     return field is not None and type(None) in getattr(field.annotation, "__args__", ())
 
 

@@ -1,7 +1,7 @@
 """Reads sweep files and command-line overrides, and reports all problems of all files at once."""
 
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,17 +10,17 @@ from pydantic import ValidationError
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, unknown_setting
 from fmnist_tuning.sweeps.datasets import Shape
+from fmnist_tuning.sweeps.finalists import finalists_sweep
+from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
-from fmnist_tuning.sweeps.runs import DEFAULT_DATASET
-from fmnist_tuning.sweeps.settings import RunConfig
+from fmnist_tuning.sweeps.shapes import all_there_are, too_few
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import by_number, shown
 
 FRESH_SEEDS_FROM: Final = 1_000
 """Added to the seeds of a combination, so the seeds that picked its arms do not also judge them."""
 
-_HOLDOUT_SIZE: Final = RunConfig.model_fields["holdout_size"].default
 _Context = Mapping[str, Any] | None
 Lines = Mapping[tuple[str | int, ...], int]
 
@@ -35,7 +35,8 @@ def load_sweeps(
 ) -> list[Sweep]:
     """Read sweep files in the order given; a folder stands for its YAML files, in order of name.
 
-    `overrides` replace or extend every sweep's `fixed`; `seeds` replace every sweep's own.
+    A search is followed by the sweep of its finalists. `overrides` replace or extend every sweep's
+    `fixed`; `seeds` replace every sweep's own.
     `figures` are the kinds of figure with the axes that each needs; None does not check figures.
     `shapes` are those of data sets whose images are not the published ones, once they are read.
 
@@ -49,11 +50,12 @@ def load_sweeps(
         sweep = _load(path, dict(overrides or {}), seeds, context, problems, shapes=shapes or {})
         if sweep is None:
             continue
-        problems += _too_few(path, sweep, shapes or {})
-        if sweep.id in sweeps:
-            other = sweeps[sweep.id][0]
-            problems.append(f"{path}: sweep: {sweep.id} is already the name of {other}")
-        sweeps.setdefault(sweep.id, (path, sweep))
+        problems += too_few(path, sweep, shapes or {})
+        for one in (sweep, finalists_sweep(sweep)) if sweep.search else (sweep,):
+            if one.id in sweeps:
+                other = sweeps[one.id][0]
+                problems.append(f"{path}: sweep: {one.id} is already the name of {other}")
+            sweeps.setdefault(one.id, (path, one))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return [sweep for _, sweep in sweeps.values()]
@@ -177,20 +179,19 @@ def _load(
         problems.append(f"{path}: found {shown(raw)}, allowed: a mapping that starts with `sweep:`")
         return None
     swept = {*_keys(raw.get("grid")), *(k for arm in _items(raw.get("arms")) for k in _keys(arm))}
+    swept |= {*_keys(raw["search"].get("space"))} if isinstance(raw.get("search"), dict) else set()
     for key in sorted(overrides.keys() & swept):
         problems.append(f"{path}: --set {key}: this sweep varies it; edit the file instead")
     fixed = {} if raw.get("fixed") is None else raw["fixed"]
     if isinstance(fixed, dict):
         fixed = {**fixed, **{k: v for k, v in overrides.items() if k not in swept}}
-        raw = {**raw, "fixed": _all_there_are(fixed, swept, shapes) | fixed}
+        if raw.get("search"):  # a search chooses, so the test set must not
+            fixed = {"validation": "holdout"} | fixed
+        raw = {**raw, "fixed": all_there_are(fixed, swept, shapes) | fixed}
     if "dataset" in swept and "folder" in _swept_datasets(raw):
         problems.append(f"{path}: dataset: folder is set in `fixed` or by --set, and not varied")
         return None
-    if isinstance(raw.get("seeds"), dict):
-        raw = _first_and_most(raw)
-    if seeds is not None:
-        first = FRESH_SEEDS_FROM if raw.get("combine") else 0
-        raw = {**raw, "seeds": [first + seed for seed in seeds]}
+    raw = _with_seeds(raw, seeds)
     try:
         return Sweep.model_validate_json(as_json(raw), context=context)
     except ValidationError as error:
@@ -201,13 +202,19 @@ def _load(
         return None
 
 
-def _first_and_most(raw: dict[str, Any]) -> dict[str, Any]:
-    """`seeds: {first: 3, most: 12}` as `seeds: [0, 1, 2]` and `max_seeds: 12`, if it is right."""
-    first, most = (raw["seeds"].get(key) for key in ("first", "most"))
-    if not (type(first) is type(most) is int and 1 <= first <= most <= MAX_SEEDS):
-        return raw
-    start = FRESH_SEEDS_FROM if raw.get("combine") else 0
-    return {**raw, "seeds": [*range(start, start + first)], "max_seeds": most}
+def _with_seeds(raw: dict[str, Any], seeds: Sequence[int] | None) -> dict[str, Any]:
+    """With `seeds` instead of its own; `{first: 3, most: 12}` is `[0, 1, 2]` and `max_seeds: 12`.
+
+    Of a combination and a search the first one is another. What is wrong stays as it is.
+    """
+    start = FRESH_SEEDS_FROM if raw.get("combine") or raw.get("search") else 0
+    if raw.get("search") and "seeds" not in raw:
+        raw = {**raw, "seeds": [*range(start, start + STANDARD_LOOKS[0])]}
+    if isinstance(raw.get("seeds"), dict):
+        first, most = (raw["seeds"].get(key) for key in ("first", "most"))
+        if type(first) is type(most) is int and 1 <= first <= most <= MAX_SEEDS:
+            raw = {**raw, "seeds": [*range(start, start + first)], "max_seeds": most}
+    return raw if seeds is None else {**raw, "seeds": [start + seed for seed in seeds]}
 
 
 def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) -> list[Problem]:
@@ -225,53 +232,10 @@ def _all_problems(raw: dict[str, Any], found: list[Problem], context: _Context) 
     return found
 
 
-def _all_there_are(
-    fixed: Mapping[str, Any], swept: Iterable[str], shapes: Mapping[str, Shape]
-) -> dict[str, Any]:
-    """What is left out and follows from images that are not the published ones."""
-    name = fixed.get("dataset", DEFAULT_DATASET)
-    shape = shapes.get(name) if isinstance(name, str) else None
-    if shape is None or "dataset" in swept:
-        return {}
-    known: dict[str, Any] = {}
-    if name == "folder":
-        known = {
-            "image_size": shape.size, "image_channels": shape.channels, "classes": shape.classes,
-        }  # fmt: skip
-    train, test = shape.train_images, shape.test_images
-    held_out = (
-        fixed.get("holdout_size", _HOLDOUT_SIZE) if fixed.get("validation") == "holdout" else 0
-    )
-    if "validation" not in swept and isinstance(held_out, int) and held_out < train:
-        known |= {"train_size": train - held_out, "val_size": held_out or test}
-    return {key: value for key, value in known.items() if key not in swept}
-
-
 def _swept_datasets(raw: Mapping[str, Any]) -> list[Any]:
     grid = raw.get("grid")
     levels = _items(grid.get("dataset")) if isinstance(grid, dict) else []
     return levels + [a.get("dataset") for a in _items(raw.get("arms")) if isinstance(a, dict)]
-
-
-def _too_few(path: Path, sweep: Sweep, shapes: Mapping[str, Shape]) -> list[str]:
-    problems = []
-    for config in (arm.config for arm in sweep.arms):
-        if (shape := shapes.get(config.dataset)) is None:
-            continue
-        own = {"image_size": shape.size, "image_channels": shape.channels, "classes": shape.classes}
-        for key, value in own.items():
-            if (found := getattr(config, key)) != value:
-                problems.append(f"{path}: {key}: found {found}, allowed: {value}, as images have")
-        held_out = config.holdout_size if config.validation == "holdout" else 0
-        limits = {
-            "train_size": shape.train_images - held_out,
-            "val_size": held_out or shape.test_images,
-        }
-        for key, limit in limits.items():
-            if (size := getattr(config, key)) > limit:
-                there = f"{max(limit, 0):,}, as many as there are"
-                problems.append(f"{path}: {key}: found {size:,}, allowed: at most {there}")
-    return problems
 
 
 def _keys(value: object) -> list[str]:

@@ -29,6 +29,8 @@ def replaced(
         return None
     if data_before != data_digest:
         return f"data: {data_before} → {data_digest}"
+    if sweep.search is not None and before.search is not None:
+        return _of_searches(sweep, before)
     if sweep.combine is not None and before.combine is not None:
         return _of_combinations(sweep, before)
     kept = {arm.config for arm in sweep.arms}
@@ -40,9 +42,11 @@ def _of_combinations(sweep: Sweep, before: Sweep) -> str | None:
     """What differs. The stored one also fixes what its sources have in common."""
     assert sweep.combine is not None  # noqa: S101  the caller checks both
     assert before.combine is not None  # noqa: S101
-    old = before.arms[0].config.model_dump(mode="json")
-    pairs = [(key, old[key], value) for key, value in sweep.fixed.items()]
     one, other = before.combine, sweep.combine
+    old = before.arms[0].config.model_dump(mode="json")
+    # What a search fixes is compared there: some of it may have no effect in a finalist.
+    fixed = {} if other.trials else sweep.fixed
+    pairs = [(key, old[key], value) for key, value in fixed.items()]
     pairs += [
         ("combine.from", list(one.sources), list(other.sources)),
         ("combine.max_params", one.max_params, other.max_params),
@@ -52,6 +56,21 @@ def _of_combinations(sweep: Sweep, before: Sweep) -> str | None:
         if was != now:
             old_one, new_one = ("none" if v is None else format_value(v) for v in (was, now))
             return f"{key}: {old_one} → {new_one}"
+    return None
+
+
+def _of_searches(sweep: Sweep, before: Sweep) -> str | None:
+    """What differs. Further trials replace nothing."""
+    assert sweep.search is not None  # noqa: S101  the caller checks both
+    assert before.search is not None  # noqa: S101
+    old = {**before.fixed, **{f"search.space.{k}": v for k, v in before.search.space.items()}}
+    new = {**sweep.fixed, **{f"search.space.{k}": v for k, v in sweep.search.space.items()}}
+    for key in ("sampler", "prune", "metric", "seed"):
+        old[f"search.{key}"] = getattr(before.search, key)
+        new[f"search.{key}"] = getattr(sweep.search, key)
+    for key in [*old, *new]:
+        if old.get(key) != new.get(key):
+            return f"{key}: {format_value(old.get(key))} → {format_value(new.get(key))}"
     return None
 
 

@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.datasets import DatasetName
 from fmnist_tuning.sweeps.settings import RunConfig
-from fmnist_tuning.sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.sweep import Sweep
 
 DEFAULT_DATASET: Final[DatasetName] = "fashion_mnist"
 TRAINING_SEMANTICS: Final = 1
@@ -49,14 +51,14 @@ def data_of(dataset: str, data_digest: str) -> str:
     return known.get(dataset, "not read")
 
 
-def datasets_of(sweep: Sweep) -> list[DatasetName]:
+def datasets_of(sweep: "Sweep") -> list[DatasetName]:
     """The data sets that a sweep's arms use, in order."""
     used = dict.fromkeys(arm.config.dataset for arm in sweep.arms)
     # The arms of a combination may not be chosen yet.
     return [*used] or [sweep.fixed.get("dataset", DEFAULT_DATASET)]
 
 
-def data_of_sweep(sweep: Sweep, data_digest: str) -> str:
+def data_of_sweep(sweep: "Sweep", data_digest: str) -> str:
     """The digest of the images that a sweep uses, or those of several as `joined` has them."""
     return joined({name: data_of(name, data_digest) for name in datasets_of(sweep)})
 
@@ -71,7 +73,7 @@ def joined(digests: Mapping[str, str]) -> str:
     return ",".join(f"{name}={digests[name]}" for name in sorted(digests))
 
 
-def runs_of(sweep: Sweep, data_digest: str) -> list[PlannedRun]:
+def runs_of(sweep: "Sweep", data_digest: str) -> list[PlannedRun]:
     """The runs of one sweep: every arm, and for each arm every seed.
 
     `data_digest` is the digest of the images, or those of several data sets as `joined` has them.

@@ -96,8 +96,12 @@ class Figure(Frozen):
 
 
 class Combine(Frozen):
-    """How finished sweeps choose arms: the `top` combinations with the best predictions."""
+    """How finished sweeps choose arms: the `top` combinations with the best predictions.
+
+    With `trials`, the source is a search with so many, and its `top` trials are its finalists.
+    """
 
     sources: Annotated[tuple[SweepId, ...], Field(alias="from", min_length=1, max_length=100)]
     top: Annotated[int, Field(ge=1, le=100)] = 3
     max_params: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    trials: Annotated[int, Field(ge=1)] | None = None

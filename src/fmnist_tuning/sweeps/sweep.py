@@ -20,6 +20,7 @@ from fmnist_tuning.sweeps.arms import (
 )
 from fmnist_tuning.sweeps.marks import Settings
 from fmnist_tuning.sweeps.problems import Frozen, Problem, nearest, problems_of, raise_problems
+from fmnist_tuning.sweeps.search import Search, problems_with_fixed, whole_settings
 from fmnist_tuning.sweeps.sections import Claim, Combine, Figure, Line, Seed, SweepId, Text
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
 from fmnist_tuning.text import shorten, shown
@@ -27,14 +28,22 @@ from fmnist_tuning.text import shorten, shown
 MAX_ARMS: Final = 100_000
 MAX_SEEDS: Final = 1_000
 MAX_RUNS: Final = 100_000
+MAX_ID: Final = 64
+
+FINALISTS: Final = "_finalists"
+"""What the id of a search's finalists ends with."""
+
+BASE: Final = "base"
+"""The name of the configuration that they are compared with: what the search's file fixes."""
 
 Look = Annotated[int, Field(ge=1, le=MAX_SEEDS)]
 
 
 class Sweep(Frozen):
-    """The content of a sweep's file; its arms come from one of `grid`, `arms` and `combine`.
+    """The content of a sweep's file; its arms come from `grid`, `arms`, `combine` or `search`.
 
-    A combination has both `combine` and `arms` once its arms are chosen. The context
+    A combination has both `combine` and `arms` once its arms are chosen, and a search has the
+    trials so far as its arms. The context
     `{"figures": AXES}` makes the validation check the figure too: it has the axes of every kind.
     It is a `ValidationError` if one of the arms cannot be trained.
     """
@@ -46,6 +55,7 @@ class Sweep(Frozen):
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     listed: Annotated[tuple[Settings, ...], Field(alias="arms")] = ()
     combine: Combine | None = None
+    search: Search | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MAX_SEEDS)] = (0,)
     # Numbers of seeds at which the claims are judged; none: once, with all seeds.
     looks: Annotated[tuple[Look, ...], Field(max_length=100)] = ()
@@ -82,11 +92,17 @@ class Sweep(Frozen):
     @property
     def swept(self) -> tuple[str, ...]:
         """The settings that the file varies between arms, in the order of the file."""
-        keys = [*self.grid, *(key for arm in self.listed for key in without_labels(arm))]
+        keys = [*self.grid, *(self.search.space if self.search else ())]
+        keys += [key for arm in self.listed for key in without_labels(arm)]
         return tuple(dict.fromkeys(keys))
 
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:
-        """An arm's seeds: the sweep's, and further ones if it is extended."""
+        """An arm's seeds: the sweep's, and further ones if it is extended.
+
+        All trials of a search have the same one; its `seeds` are those of its finalists.
+        """
+        if self.search:
+            return (self.search.seed,)
         return self.first_seeds(max(len(self.seeds), self.arm_seeds.get(arm.label, 0)))
 
     def first_seeds(self, count: int) -> tuple[int, ...]:
@@ -101,8 +117,13 @@ class Sweep(Frozen):
 
     @property
     def pending(self) -> bool:
-        """Whether the sweep is a combination whose arms are not chosen yet."""
-        return self.combine is not None and not self.listed
+        """Whether the sweep is a combination or a search that has no arms yet."""
+        return (self.combine or self.search) is not None and not self.listed
+
+    @property
+    def to_come(self) -> int:
+        """How many trials of a search are not proposed yet."""
+        return self.search.trials - len(self.listed) if self.search else 0
 
     def definition(self) -> dict[str, Any]:
         """The content of a file for this sweep, without default values."""
@@ -119,7 +140,7 @@ class Sweep(Frozen):
         where = "arms" if self.listed else "grid"
         impossible: dict[Problem, list[tuple[int, str]]] = {}  # with the arms that have it
         combinations = [*self._combinations()]
-        settings = settings_of_arms(self.fixed, [overrides for _, overrides, _ in combinations])
+        settings = self._settings_of([overrides for _, overrides, _ in combinations])
         for index, (name, overrides, predicted) in enumerate(combinations):
             values = " ".join(f"{k}={shorten(format_value(v))}" for k, v in overrides.items())
             try:
@@ -140,6 +161,12 @@ class Sweep(Frozen):
             shared = self.fixed if len(arms) == len(combinations) else {}
             problems.append(problem_of_arms(problem, arms, where, shared))
 
+    def _settings_of(self, arms: list[Settings]) -> list[Settings]:
+        """What is fixed together with what each arm has of its own."""
+        if self.search is None:
+            return settings_of_arms(self.fixed, arms)
+        return [whole_settings(self.fixed, arm, self.search.space) for arm in arms]
+
     def _combinations(self) -> Iterator[tuple[str | None, Settings, float | None]]:
         for arm in self.listed:
             yield arm.get("name"), without_labels(arm), arm.get("predicted")
@@ -148,11 +175,12 @@ class Sweep(Frozen):
                 yield None, dict(zip(self.grid, values, strict=True)), None
 
     def _problems_of_swept(self) -> list[Problem]:
-        given = {"grid": self.grid, "arms": self.listed, "combine": self.combine}
+        given: dict[str, object] = {"grid": self.grid, "arms": self.listed}
+        given |= {"combine": self.combine, "search": self.search}
         makers = [key for key, value in given.items() if value]
-        if makers not in (["grid"], ["arms"], ["combine"], ["arms", "combine"]):
+        if len(makers) != 1 and makers not in (["arms", "combine"], ["arms", "search"]):
             found = " and ".join(makers) or "none of them"
-            return [Problem((), f"found {found}, allowed: one of grid, arms and combine")]
+            return [Problem((), f"found {found}, allowed: one of grid, arms, combine and search")]
         size = len(self.listed) or math.prod(map(len, self.grid.values()))
         if size > MAX_ARMS:
             return [Problem((makers[0],), f"found {size:,} arms, allowed: at most {MAX_ARMS:,}")]
@@ -169,9 +197,32 @@ class Sweep(Frozen):
         for index, arm in enumerate(self.listed):
             problems += problems_of_settings(("arms", index), without_labels(arm))
             problems += problems_of_labels(("arms", index), arm)
-        for key in set(self.fixed) & set(self.swept):
+        if self.search:
+            problems += self._problems_of_search(self.search)
+        for key in set(self.fixed) & set(self.swept) - {
+            *(self.search.space if self.search else ())
+        }:
             problems.append(Problem(("fixed", key), "the sweep varies it too; keep one of them"))
         return list(dict.fromkeys(problems))
+
+    def _problems_of_search(self, search: Search) -> list[Problem]:
+        judged = "its finalists are judged, by claims of their own; remove it"
+        own = {"claims": self.claims, "looks": self.looks, "arm_seeds": self.arm_seeds}
+        problems = [Problem((key,), judged) for key, value in own.items() if value]
+        if search.seed in self.seeds:
+            text = f"found {search.seed}, by which the search chooses its finalists"
+            problems.append(Problem(("seeds",), f"{text}; allowed: fresh ones, such as 1000"))
+        if len(self.id) + len(FINALISTS) > MAX_ID:
+            most = MAX_ID - len(FINALISTS)
+            problems.append(Problem(("sweep",), f"allowed with search: {most} characters at most"))
+        if len(self.listed) > search.trials:
+            text = f"found {len(self.listed)}, allowed: at most trials = {search.trials}"
+            problems.append(Problem(("arms",), text))
+        unknown = {key for arm in self.listed for key in without_labels(arm)} - {*search.space}
+        problems += [Problem(("arms",), f"found {key}, which is not searched") for key in unknown]
+        if problems_of_settings((), self.fixed):
+            return problems
+        return problems + problems_with_fixed(search, self.fixed)
 
     def _problems_of_claims(self) -> list[Problem]:
         if self.pending:

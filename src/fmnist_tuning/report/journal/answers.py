@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from fmnist_tuning.analysis.best import highest
+from fmnist_tuning.analysis.best import highest, judged_by
 from fmnist_tuning.analysis.contrasts import t_quantile
 from fmnist_tuning.analysis.effects import confounds, factorial_effects
 from fmnist_tuning.analysis.frames import summary
@@ -192,7 +192,10 @@ def _uncertainties(it: "Section", arms: Sequence[Arm]) -> list[float]:
 def against_others(it: "Section") -> str:
     """The best arm here against the best arm of all other sweeps."""
     best = highest(
-        (frames, arm) for id_, frames in it.others.items() for arm in frames.arms if id_ != it.id
+        (frames, arm)
+        for id_, frames in it.others.items()
+        for arm in frames.contenders
+        if id_ != it.id and judged_by(arm) == judged_by(it.best_arm)
     )
     if best is None:
         return "There is nothing to compare with yet."

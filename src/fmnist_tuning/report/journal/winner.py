@@ -46,7 +46,7 @@ class Winner:
         )
         if not rivals:
             return text
-        places = [(s.frames, arm) for s in self._sections.values() for arm in s.frames.arms]
+        places = [(s.frames, arm) for s in self._sections.values() for arm in s.frames.contenders]
         all_arms = {arm.config for _, arm in judged_alike(places)}
         text += (
             f" It was chosen from {len(all_arms)} by the runs that measure it, which flatters it a "
@@ -115,7 +115,7 @@ class Winner:
         """The study's other configurations that were trained as long on as many images."""
         found: dict[RunConfig, tuple[Section, Arm]] = {}
         for section in self._sections.values():
-            for arm in section.frames.arms:
+            for arm in section.frames.contenders:
                 if arm.config != self.arm.config and _comparable(arm, self.arm):
                     before = found.get(arm.config)
                     if before is None or _seeds(section, arm) > _seeds(*before):
