@@ -2,25 +2,27 @@
 
 from typing import TYPE_CHECKING
 
-from fmnist_tuning.running.locks import RunLocks
-from fmnist_tuning.store.records import EndStatus
-from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.runs import data_of_sweep
-from fmnist_tuning.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
+    from fmnist_tuning.running.locks import RunLocks
+    from fmnist_tuning.store.records import EndStatus
+    from fmnist_tuning.store.study import Study
     from fmnist_tuning.store.tracker import Tracker
+    from fmnist_tuning.sweeps.sweep import Sweep
 
 
 class OpenSweeps:
     """The sweeps' own runs while the command works; `data_digest` is that of all images."""
 
-    def __init__(self, study: Study, tracker: "Tracker", data_digest: str, locks: RunLocks) -> None:
+    def __init__(
+        self, study: "Study", tracker: "Tracker", data_digest: str, locks: "RunLocks"
+    ) -> None:
         self._study, self._tracker, self._locks = study, tracker, locks
         self._data_digest = data_digest
         self._open: dict[str, tuple[Sweep, str]] = {}  # with the id of the run
 
-    def begin(self, sweep: Sweep) -> None:
+    def begin(self, sweep: "Sweep") -> None:
         """Open a sweep's own run."""
         with self._locks.deciding:  # two commands that begin it must not make two runs of it
             run_id = self._tracker.begin_sweep(
@@ -28,7 +30,7 @@ class OpenSweeps:
             )
         self._open[sweep.id] = sweep, run_id
 
-    def extend(self, sweep: Sweep) -> Sweep:
+    def extend(self, sweep: "Sweep") -> "Sweep":
         """Open a search with one more trial; returns it as it is stored.
 
         If another command has proposed trials of the same search meanwhile, those count.
@@ -38,7 +40,7 @@ class OpenSweeps:
         self._open[sweep.id] = stored, self._open[sweep.id][1]
         return stored
 
-    def end(self, sweep: Sweep, status: EndStatus) -> None:
+    def end(self, sweep: "Sweep", status: "EndStatus") -> None:
         """Close a sweep's own run."""
         self._begin_again_if_deleted(*self._open[sweep.id])
         self._tracker.end_run(self._open.pop(sweep.id)[1], status)
@@ -49,7 +51,7 @@ class OpenSweeps:
             self._begin_again_if_deleted(sweep, run_id)
         return [run_id for _, run_id in self._open.values()]
 
-    def _begin_again_if_deleted(self, sweep: Sweep, run_id: str) -> None:
+    def _begin_again_if_deleted(self, sweep: "Sweep", run_id: str) -> None:
         """A sweep's own run may be deleted while its runs are trained; they need its definition."""
         if self._tracker.is_deleted(run_id):
             self.begin(sweep)

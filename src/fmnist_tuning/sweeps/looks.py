@@ -51,6 +51,6 @@ def _with_trials(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
     alike = before is not None and sweep.search.same_space(before.search)
     if before is None or not alike or before.fixed != sweep.fixed:
         return sweep
-    if len(before.listed) <= len(sweep.listed):
+    if before.listed == sweep.listed[: len(before.listed)]:
         return sweep
     return sweep.changed(arms=before.listed[: sweep.search.trials])
