@@ -423,3 +423,28 @@ def test_a_trial_waits_for_those_that_are_a_window_before_it(sweep_file):
     other.adopt(other.proposal())
     other.learn(*first, {"late_val_accuracy": 0.7}, (0.6, 0.7))
     assert other.proposal() == third
+
+
+def test_a_search_travels(fmnist_here, sweep_file, tmp_path):
+    """Exported and imported, it is the same search: nothing is trained again, pruned or not."""
+    tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    path = sweep_file(PRUNED)
+    run = ["run", path, "--jobs=1", "--tracking-uri"]
+    assert fmnist_here(*run, "sqlite:///a.db", *tiny).returncode == 0
+    assert fmnist_here("export", "a.jsonl.gz", "--tracking-uri", "sqlite:///a.db").returncode == 0
+    done = fmnist_here("import", "a.jsonl.gz", "--tracking-uri", "sqlite:///b.db")
+    assert done.returncode == 0, done.stderr
+    again = fmnist_here("import", "a.jsonl.gz", "--tracking-uri", "sqlite:///b.db")
+    assert "0 runs added" in again.stdout
+    name = "fashion_mnist_cnn_tuning"
+    one, other = (Study.existing(name, f"sqlite:///{place}.db") for place in "ab")
+    assert told(other) == told(one)
+    assert one.pruned_runs().keys() == other.pruned_runs().keys() != set()
+    assert fmnist_here("export", "b.jsonl.gz", "--tracking-uri", "sqlite:///b.db").returncode == 0
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert "started" not in fmnist_here(*run, "sqlite:///b.db", *tiny).stderr
+    figures = [
+        fmnist_here("results", "--tracking-uri", f"sqlite:///{place}.db").stdout for place in "ab"
+    ]
+    assert figures[0] == figures[1]
+    assert "pruned; the best is trial" in figures[0]

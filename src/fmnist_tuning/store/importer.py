@@ -43,10 +43,11 @@ class Importer(Tracker):
         history: Iterable[HistoryValue],
         started: int,
         ended: int,
+        status: EndStatus = "FINISHED",
     ) -> None:
-        """Write a finished training completely or not at all; times are in ms since 1970."""
+        """Write a training that has ended completely or not at all; times are in ms since 1970."""
         values = iter(history)
-        with self._import("run", name, tags, (started, ended), "FINISHED") as run_id:
+        with self._import("run", name, tags, (started, ended), status) as run_id:
             self._log_inputs(run_id, params, tags)
             while chunk := list(islice(values, _METRICS_A_CALL)):
                 self._client.log_batch(run_id, metrics=[Metric(*value) for value in chunk])

@@ -209,6 +209,8 @@ class Sweep(Frozen):
         judged = "its finalists are judged, by claims of their own; remove it"
         own = {"claims": self.claims, "looks": self.looks, "arm_seeds": self.arm_seeds}
         problems = [Problem((key,), judged) for key, value in own.items() if value]
+        if self.figure:
+            problems.append(Problem(("figure",), "a search has figures of its own; remove it"))
         if search.seed in self.seeds:
             text = f"found {search.seed}, by which the search chooses its finalists"
             problems.append(Problem(("seeds",), f"{text}; allowed: fresh ones, such as 1000"))

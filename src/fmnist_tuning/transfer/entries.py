@@ -191,7 +191,7 @@ class SweepEntry(Frozen):
 
 
 class RunEntry(Frozen):
-    """A finished training. The file has the fields in this order."""
+    """A finished training, or a pruned trial of a search. The file has the fields in this order."""
 
     kind: Literal["run"] = "run"
     name: Name
@@ -203,6 +203,11 @@ class RunEntry(Frozen):
     started: Milliseconds
     ended: Milliseconds
     history: tuple[Logged, ...]  # the last value of every metric at every step
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it ended early, as a trial that was not worth going on."""
+        return records.PRUNED in self.tags
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
@@ -222,7 +227,10 @@ class RunEntry(Frozen):
                     text = f"found {shown(_in_json(value))}, allowed: 0 to {_MOST:g}"
                     problems.append(Problem(("history", index, "values", metric), text))
         missing = [metric for metric in REQUIRED if (OUTCOME_STEP, metric) not in seen]
-        if missing:
+        if self.pruned and len(missing) < len(REQUIRED):
+            text = f"found {self.tags[records.PRUNED]} in a finished run, allowed: none"
+            problems.append(Problem(("tags", records.PRUNED), text))
+        elif missing and not self.pruned:
             text = f"step {OUTCOME_STEP} lacks {', '.join(missing)}; a finished run has them"
             problems.append(Problem(("history",), text))
         raise_problems(problems)

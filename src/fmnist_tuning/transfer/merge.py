@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from fmnist_tuning.errors import ExchangeError
 from fmnist_tuning.store import records
 from fmnist_tuning.store.importer import Importer
-from fmnist_tuning.store.records import TrackedRun, TrackedSweep
+from fmnist_tuning.store.records import EndStatus, TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.problems import problems_of
@@ -49,17 +49,18 @@ def export_study(study: Study) -> Exported:
         TrackingError: If the store fails, or a sweep's definition cannot be read.
     """
     sweeps = study.sweeps()
-    finished = study.finished_runs().values()
-    histories = _histories(study, finished)
-    found = [(run.name, _run_entry(run, histories.get(run.run_id, ()))) for run in finished]
+    finished, pruned = study.finished_runs(), study.pruned_runs()
+    ended = [*finished.values(), *(run for key, run in pruned.items() if key not in finished)]
+    histories = _histories(study, ended)
+    found = [(run.name, _run_entry(run, histories.get(run.run_id, ()))) for run in ended]
     runs = [entry for _, entry in found if isinstance(entry, RunEntry)]
     foreign = [f"{shown(name)}: {reason}" for name, reason in found if isinstance(reason, str)]
-    if not runs:
+    if not any(not run.pruned for run in runs):
         raise ExchangeError(
             f"there is no finished run in the study {study.name}; `fmnist run` trains some"
         )
     left_out = []
-    if unfinished := len(study.unfinished_runs()):
+    if unfinished := len(study.unfinished_runs()) - len(pruned):
         left_out.append(f"{counted(unfinished, 'run')} not finished")
     if foreign:
         left_out.append(
@@ -84,6 +85,7 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     """
     study = Study.find(name, tracking_uri, writing=True)
     finished = study.finished_runs() if study else {}
+    pruned = study.pruned_runs() | finished if study else {}
     present = {sweep.sweep: sweep for sweep in study.sweeps()} if study else {}
     theirs = [entry for entry in entries if isinstance(entry, SweepEntry)]
     redefined = _redefined(theirs, present)
@@ -94,7 +96,7 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     runs = [entry for entry in entries if isinstance(entry, RunEntry)]
     planned = _planned(theirs)
     for run in runs:
-        if own := finished.get(run.fingerprint):
+        if own := (pruned if run.pruned else finished).get(run.fingerprint):
             tracker.add_sweeps(own, _arms(run, planned))
         else:
             _write_run(tracker, run, planned)
@@ -105,7 +107,7 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
         tracker.import_sweep(sweep.definition, tags=tags, status=sweep.status, **times)
     for tracked, definition in redefined:
         tracker.redefine(tracked.run_id, definition)
-    there = sum(run.fingerprint in finished for run in runs)
+    there = sum(run.fingerprint in (pruned if run.pruned else finished) for run in runs)
     return (
         f"{study.name} in {study.place}: {counted(len(runs) - there, 'run')} added, {there} were "
         f"there; {counted(len(added), 'sweep')} added, {len(redefined)} got more seeds, "
@@ -207,7 +209,8 @@ def _write_run(
     first = planned.get((run.sweeps[0], run.fingerprint)) if run.sweeps else None
     # The first edition named runs by their whole labels.
     name = first.short_name if first and first.name == run.name else run.name
-    tracker.import_run(name, tags=tags, params=params, history=history, **times)
+    status: EndStatus = "KILLED" if run.pruned else "FINISHED"
+    tracker.import_run(name, tags=tags, params=params, history=history, status=status, **times)
 
 
 def _redefined(
@@ -230,6 +233,7 @@ def _redefined(
     return redefined
 
 
+_SEARCHED: Final = {"search", "listed"}
 _GROWING: Final = {"seeds", "looks", "arm_seeds", "max_seeds"}
 
 
@@ -248,21 +252,31 @@ def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
         raise _Contradiction(
             f"run on data {tracked.data_digest} in the study, on {entry.data} in the file"
         )
+    growing = _GROWING | (_SEARCHED if _is_one_search(mine, theirs) else set())
     differing = [
         field.alias or key
         for key, field in Sweep.model_fields.items()
-        if key not in _GROWING and _text(mine, key) != _text(theirs, key)
+        if key not in growing and _text(mine, key) != _text(theirs, key)
     ]
     if differing:
         raise _Contradiction(f"another {', '.join(differing)} in the study than in the file")
     seeds = tuple(sorted({*mine.seeds, *theirs.seeds}))
     if set(seeds) in (set(mine.seeds), set(theirs.seeds)):  # in the order of the one that has all
         seeds = max(mine.seeds, theirs.seeds, key=len)
+    further = max(mine, theirs, key=lambda sweep: len(sweep.listed))
     try:
-        merged = continued(continued(mine.changed(seeds=seeds), mine), theirs)
+        merged = mine.changed(seeds=seeds, search=further.search, arms=further.listed)
+        merged = continued(continued(merged, mine), theirs)
     except ValidationError:
         raise _Contradiction(f"{len(seeds)} seeds together, more than a sweep may have") from None
     return None if merged == mine else merged
+
+
+def _is_one_search(one: Sweep, other: Sweep) -> bool:
+    """Whether one of them is the other with further trials."""
+    shared = min(len(one.listed), len(other.listed))
+    alike = one.search is not None and one.search.same_space(other.search)
+    return alike and one.listed[:shared] == other.listed[:shared]
 
 
 def _text(sweep: Sweep, key: str) -> str:

@@ -204,11 +204,14 @@ def ranking(frames: "SweepFrames", others: "Mapping[str, Place]") -> "Figure":
     height = 1.6 + 0.22 * max(lines, 2 * len(rows))
     figure, (left, right) = style.new_figure(frames.sweep.title, height, ncols=2, sharey=True)
     looks = dict(zip(("own", "other"), style.looks(2), strict=True))
+    # What a search scored is another metric, and in its own figure.
+    combine = frames.sweep.combine
+    predicted = any(arm.predicted for arm in arms) and not (combine and combine.trials)
     for place, (label, (source, arm)) in enumerate(rows):
         look = looks["own" if label in own else "other"]
         for panel, metric in ((left, ACCURACY), (right, GAP)):
             series.draw(panel, source, metric, [arm], [float(place)], look, across=True)
-        if label in own and arm.predicted:
+        if label in own and arm.predicted and predicted:
             left.plot(
                 arm.predicted * 100, place, marker="D", mfc="none", mec=style.ink(), ls="none"
             )
@@ -228,7 +231,7 @@ def ranking(frames: "SweepFrames", others: "Mapping[str, Place]") -> "Figure":
         style.note_on_seeds(frames, _MARKS),
         f"{_GAP} {style.note_on_validation(frames)}",
         "Squares: arms of other sweeps, which claims compare with." if others else "",
-        "Diamonds: predicted before these runs." if any(arm.predicted for arm in arms) else "",
+        "Diamonds: predicted before these runs." if predicted else "",
         series.CUT if any(cut) else "",
         left_out,
     )

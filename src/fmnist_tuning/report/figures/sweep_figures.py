@@ -17,6 +17,7 @@ from fmnist_tuning.report.figures import style
 from fmnist_tuning.report.figures.claims import draw_claims
 from fmnist_tuning.report.figures.kinds import KINDS, axes_by_kind
 from fmnist_tuning.report.figures.series import best_arms, references, short_labels
+from fmnist_tuning.report.figures.trials import draw_search, draw_slices
 
 
 def draw_study(
@@ -50,9 +51,10 @@ def draw_study(
             owners[name] = sweep
     for sweep, frames in sweeps.items():
         if frames.arms:
-            own, curves = file_names(frames, kind)
+            own, curves, *slices = file_names(frames, kind)
             with style.styled(sheet):
                 drawn = {own: draw_figure(frames, others or sweeps), curves: draw_curves(frames)}
+                drawn |= {name: draw_slices(frames, others or sweeps) for name in slices}
                 contents = {
                     name: style.encode_figure(figure, name.rpartition(".")[2])  # type: ignore[arg-type]
                     for name, figure in drawn.items()
@@ -75,18 +77,21 @@ def claims_file(kind: style.Format | None = None) -> str:
     return f"claims.{kind or 'png'}"
 
 
-def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[str, str]:
-    """The files of a sweep's figure and of its learning curves."""
+def file_names(frames: SweepFrames, kind: style.Format | None = None) -> tuple[str, ...]:
+    """The files of a sweep's figure, of its learning curves, and of a search's slices."""
     sweep = frames.sweep
     own = sweep.figure.file if sweep.figure else f"{sweep.id}.png"
     stem, _, suffix = own.rpartition(".")
     suffix = kind or suffix
-    return f"{stem}.{suffix}", f"{sweep.id}_curves.{suffix}"
+    slices = (f"{sweep.id}_slices.{suffix}",) if sweep.search else ()
+    return f"{stem}.{suffix}", f"{sweep.id}_curves.{suffix}", *slices
 
 
 def draw_figure(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Figure:
     """The figure that the sweep's file asks for, or a ranking; one run at least is finished."""
     sweep = frames.sweep
+    if sweep.search:
+        return draw_search(frames, others)
     kind = KINDS[sweep.figure.kind if sweep.figure else "ranking"]
     axes = (getattr(sweep.figure, axis) for axis in kind.axes)
     return kind.draw(frames, references(frames, others), *axes)

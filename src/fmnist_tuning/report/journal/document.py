@@ -20,6 +20,7 @@ from fmnist_tuning.errors import JournalError
 from fmnist_tuning.metrics import LATE_ACCURACY, METRICS
 from fmnist_tuning.report.journal import answers
 from fmnist_tuning.report.journal.blocks import read_blocks, replace_blocks
+from fmnist_tuning.report.journal.search_section import SearchSection
 from fmnist_tuning.report.journal.section import Section, table
 from fmnist_tuning.report.journal.winner import Winner
 from fmnist_tuning.report.study import StudyResults
@@ -100,7 +101,7 @@ def _check_study(present: str, study: str) -> None:
 
 def _render(results: StudyResults, figures: Path, present: str | None) -> str:
     sections = {
-        sweep: Section(frames, results.sweeps)
+        sweep: (SearchSection if frames.sweep.search else Section)(frames, results.sweeps)
         for sweep, frames in results.sweeps.items()
         if frames.arms
     }
@@ -219,14 +220,15 @@ def _devices(results: StudyResults) -> str:
 
 
 def _values(results: StudyResults, param: str) -> str:
-    """A setting's value, or all values that occur, thousands with commas."""
+    """A setting's value, or all values that occur, thousands with commas; of many, the ends."""
     found = {run.params.get(param, "unknown") for run in results.runs}
-    if not all(re.fullmatch("[0-9]{1,20}", text) for text in found):
+    if not all(re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,20})?(e-[0-9]{1,3})?", text) for text in found):
         return listed(sorted(markdown(text) for text in found))
-    numbers = sorted(map(int, found))
+    numbers = sorted(float(text) if {*".e"} & {*text} else int(text) for text in found)
+    shown = [str(n) if param == "seed" or n < 1 else f"{n:,}" for n in numbers]
     if len(numbers) > _MANY:
-        return f"{numbers[0]:,} to {numbers[-1]:,} ({len(numbers)} of them)"
-    return listed([str(n) if param == "seed" else f"{n:,}" for n in numbers])
+        return f"{shown[0]} to {shown[-1]} ({len(numbers)} of them)"
+    return listed(shown)
 
 
 def _validated_on(results: StudyResults) -> str:

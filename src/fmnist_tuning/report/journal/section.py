@@ -52,7 +52,7 @@ class Section:
         self.hypothesis = markdown(frames.sweep.hypothesis)
         self.others = others
         figure = frames.sweep.figure
-        self.figure_file = markdown_code(figure.file if figure else f"{self.id}.png")
+        self.figure_files = [markdown_code(figure.file if figure else f"{self.id}.png")]
 
     @cached_property
     def places(self) -> dict[str, Standing]:
