@@ -65,7 +65,7 @@ def test_every_command_of_the_readme(fmnist_here, tmp_path, tiny_data):
 
 def test_the_seventh_experiment(tmp_path):
     """The README's own YAML is a sweep that could be run."""
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     path = tmp_path / "width.yaml"
     path.write_text(text, encoding="utf-8")
     (sweep,) = load_sweeps([path])
@@ -75,7 +75,7 @@ def test_the_seventh_experiment(tmp_path):
 def test_a_seventh_file_beside_the_six(fmnist_here, tmp_path):
     """Planned with the others and after them, without a line of Python."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     (tmp_path / "configs/width.yaml").write_text(text, encoding="utf-8")
     done = fmnist_here("plan", "configs", "--json")
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_a_seventh_file_beside_the_six(fmnist_here, tmp_path):
 
 def test_the_mistake_in_the_readme(fmnist_here, tmp_path):
     """What a typing error prints is what the README says it prints."""
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/width.yaml").write_text(text, encoding="utf-8")
     (console,) = blocks("console")
@@ -94,6 +94,17 @@ def test_the_mistake_in_the_readme(fmnist_here, tmp_path):
     done = fmnist_here(*shlex.split(prompt.removeprefix("$ fmnist ")))
     assert done.stderr == output
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/search.md"])
+def test_the_search_is_one(page, tmp_path):
+    """The file of the README and that of its own page can be run."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    *_, block = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "hunt.yaml").write_text(block, encoding="utf-8")
+    search, finalists = load_sweeps([tmp_path / "hunt.yaml"], figures=axes_by_kind())
+    assert search.search
+    assert finalists.combine.trials == search.search.trials == 40
 
 
 def test_the_rooms_in_contributing():
@@ -118,9 +129,9 @@ def test_every_sweep_file_opens_with_its_command(path):
 
 
 def test_more_experiments_are_sweeps():
-    """All of them together, each with claims and a figure, in the order of their numbers."""
+    """All of them together, in the order of their numbers; each has claims, a search by itself."""
     sweeps = load_sweeps([ROOT / "configs/more"], figures=axes_by_kind())
     numbered = [sweep.id for sweep in sweeps if sweep.id.startswith("exp")]
-    assert [int(re.sub(r"\D", "", sweep)) for sweep in numbered] == [7, 8, 9, 10, 11]
-    assert all(sweep.claims and sweep.figure for sweep in sweeps)
+    assert [int(re.sub(r"\D", "", sweep)) for sweep in numbered] == [7, 8, 9, 10, 11, 12, 12]
+    assert all((sweep.claims and sweep.figure) or sweep.search for sweep in sweeps)
     assert {path.name for path in MORE} <= set(re.findall(r"[\w]+\.yaml", README))

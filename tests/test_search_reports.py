@@ -180,10 +180,10 @@ def finalist(**values):
     [
         ({"found": "found better"}, "found better than the base configuration; the search scored "
          "93.00 % (+1.20 points beside the base), 3 fresh seeds 92.00 ± 0.20 % (+0.80 points "
-         "beside the base): flattered by 0.40 points; test accuracy 91.00 ± 0.20 %"),
+         "beside the base): flattered itself by 0.40 points; test accuracy 91.00 ± 0.20 %"),
         ({"found": "equivalent"}, "equivalent to the base configuration"),
         ({"found": "found worse"}, "found worse than the base configuration"),
-        ({"flattery": -0.004}, "belittled by 0.40 points"),
+        ({"flattery": -0.004}, "scored too low by 0.40 points"),
         ({"promised": float("nan")}, "scored 93.00 %, 3 fresh seeds"),
     ],
 )  # fmt: skip

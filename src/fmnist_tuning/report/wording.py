@@ -114,7 +114,7 @@ def finalist_summary(metric: Metric, finalist: "Finalist") -> str:
         "undecided": "undecided whether it is better than the base configuration",
     }[finalist.found]
     size = metric.format_difference(abs(finalist.flattery)).lstrip("+")
-    by = "flattered" if finalist.flattery > 0 else "belittled"
+    by = "flattered itself" if finalist.flattery > 0 else "scored too low"
     beside = [
         "" if math.isnan(gain) else f" ({metric.format_difference(gain)} beside the base)"
         for gain in (finalist.promised, finalist.shown)
