@@ -135,14 +135,14 @@ CONFIGS = {
     f"{GRID}fixed: {{train_size: 50}}": [":4: fixed.train_size: … 50 … at least batch_size = 64"],
     f"{GRID}fixed: {{val_size: 10001}}": [":4: fixed.val_size: … 10001 … 10000"],
     f"{GRID}fixed: {{momentum: 0.9}}": [
-        ":4: fixed.momentum: … 0.9 … 0 … Adam … RMSprop and SGD"
+        ":4: fixed.momentum: has no effect without `optimizer: RMSprop` (or SGD)"
     ],
     f"{GRID}fixed: {{holdout_size: 5}}": [
         ":4: fixed.holdout_size: … `validation: holdout`"
     ],
     # arms
-    HEAD: [": … none … grid, arms and combine"],
-    f"{GRID}arms: [{{name: a}}]": [": … grid and arms … one of grid, arms and combine"],
+    HEAD: [": … none … grid, arms, combine and search"],
+    f"{GRID}arms: [{{name: a}}]": [": … grid and arms … one of grid, arms, combine and search"],
     f"{HEAD}grid: {{epochs: [1, 1]}}": [":3: grid: … epochs=1"],
     f"{GRID}fixed: {{epochs: 2}}": [":4: fixed.epochs: … varies … keep one"],
     f"{HEAD}arms: [{{epochs: 1}}, {{name: b, predicted: x}}]": [

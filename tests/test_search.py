@@ -448,3 +448,17 @@ def test_a_search_travels(fmnist_here, sweep_file, tmp_path):
     ]
     assert figures[0] == figures[1]
     assert "pruned; the best is trial" in figures[0]
+
+
+def test_momentum_is_searched_where_an_optimizer_has_it():
+    """Adam has none, and is tried all the same."""
+    space = {"optimizer": ["Adam", "SGD"], "momentum": {"low": 0.1, "high": 0.9}}
+    search = Search(space=space, trials=12, sampler="random")
+    trials, tried = [], []
+    for _ in range(12):
+        settings = propose(search, {}, trials, tried)
+        tried.append(run_config(whole_settings({}, settings, search.space)))
+        trials.append(Trial(settings, "running"))
+    with_momentum = {config.optimizer: config.momentum > 0 for config in tried}
+    assert with_momentum == {"Adam": False, "SGD": True}
+    assert sum(config.optimizer == "Adam" for config in tried) == 1  # it is one configuration

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fmnist_tuning.sweeps.choices import OPTIMIZERS_WITH_MOMENTUM
 from fmnist_tuning.sweeps.datasets import DATASETS
 from fmnist_tuning.sweeps.marks import OnlyWith
 
@@ -19,7 +18,6 @@ def impossible(config: "RunConfig") -> Iterator[tuple[str, str]]:
     yield from _network(config)
     if not any(setting == "holdout_size" for setting, _ in idle):
         yield from _images(config)
-    yield from _optimizer(config)
     yield from _averaging(config)
     yield from _schedule(config)
 
@@ -83,13 +81,6 @@ def _images(config: "RunConfig") -> Iterator[tuple[str, str]]:
     elif config.batch_size > config.train_size:
         allowed = f"at least batch_size = {config.batch_size}; or set a smaller batch_size"
         yield "train_size", f"found {config.train_size}, allowed: {allowed}"
-
-
-def _optimizer(config: "RunConfig") -> Iterator[tuple[str, str]]:
-    if config.momentum and config.optimizer not in OPTIMIZERS_WITH_MOMENTUM:
-        takers = " and ".join(OPTIMIZERS_WITH_MOMENTUM)
-        allowed = f"0 with {config.optimizer} ({takers} take a momentum)"
-        yield "momentum", f"found {config.momentum:g}, allowed: {allowed}"
 
 
 def _averaging(config: "RunConfig") -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fmnist_tuning.sweeps.choices import (
+    OPTIMIZERS_WITH_MOMENTUM,
     Augmentation,
     Averaging,
     Initialization,
@@ -27,7 +28,6 @@ MOST_CLASSES: Final = 256
 Channels = Annotated[int, Field(ge=1, le=2048)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 ImageCount = Annotated[int, Field(ge=1, le=MOST_IMAGES)]
-
 
 _NONE: Final = BeforeValidator(lambda value: None if value == "none" else value)
 
@@ -106,7 +106,7 @@ class RunConfig(Frozen):
     ] = "Adam"
     weight_decay: Annotated[float, For("optimizer"), Field(ge=0)] = 0.0
     momentum: Annotated[
-        float, For("optimizer"), Field(ge=0, lt=1, description="SGD and RMSprop only")
+        float, For("optimizer"), OnlyWith("optimizer", OPTIMIZERS_WITH_MOMENTUM), Field(ge=0, lt=1)
     ] = 0.0
     schedule: Annotated[
         Schedule,

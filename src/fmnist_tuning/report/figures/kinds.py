@@ -95,7 +95,7 @@ def _along(
         figure,
         style.note_on_seeds(frames, _MARKS + lines),
         f"{_GAP} {style.note_on_validation(frames)}",
-        series.CUT if any(cut) else "",
+        style.CUT if any(cut) else "",
         left_out,
     )
     return figure
@@ -138,7 +138,7 @@ def heatmap(frames: "SweepFrames", others: "Mapping[str, Place]", x: str, y: str
         "Parallel lines: no interaction. In the table ± standard deviation; its colours span at "
         "least a cell's usual 95 % interval.",
         style.note_on_seeds(frames, _MARKS),
-        style.note_on_validation(frames) + (f" {series.CUT}" if cut else ""),
+        style.note_on_validation(frames) + (f" {style.CUT}" if cut else ""),
     )
     return figure
 
@@ -232,7 +232,7 @@ def ranking(frames: "SweepFrames", others: "Mapping[str, Place]") -> "Figure":
         f"{_GAP} {style.note_on_validation(frames)}",
         "Squares: arms of other sweeps, which claims compare with." if others else "",
         "Diamonds: predicted before these runs." if predicted else "",
-        series.CUT if any(cut) else "",
+        style.CUT if any(cut) else "",
         left_out,
     )
     return figure

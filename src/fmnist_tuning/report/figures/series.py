@@ -16,7 +16,6 @@ from fmnist_tuning.report.figures.style import MAX_SERIES, PALE, Look, ink
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.settings import RunConfig, label_of, label_of_value
 
-CUT: Final = "Intervals that reach the edge go on beyond it."
 _BESIDE_POINTS: Final = -6.0
 _LOG_RATIO: Final = 20  # if the largest value is this many times the smallest, the axis is a log
 _LABEL_WIDTH: Final = 60  # characters

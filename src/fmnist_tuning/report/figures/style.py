@@ -25,6 +25,7 @@ from fmnist_tuning.errors import FmnistError
 Format = Literal["png", "svg", "pdf"]
 
 PALE: Final = "#BBBBBB"
+CUT: Final = "Intervals that reach the edge go on beyond it."
 
 # Ten colours that people with any kind of colour vision can tell apart: Petroff, Accessible Color
 # Sequences for Data Visualization (2021), arXiv:2107.02270.

@@ -19,7 +19,6 @@ from fmnist_tuning.analysis.searching import (
 )
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.report.figures import style
-from fmnist_tuning.report.figures.series import CUT
 from fmnist_tuning.sweeps.search import Range
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
 from fmnist_tuning.sweeps.sweep import BASE, FINALISTS
@@ -49,7 +48,7 @@ def draw_search(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Figur
     right_of = "Right of the line: means by seeds that did not choose them, with 95 % intervals."
     style.add_note(
         figure,
-        f"{_LETTERS} {right_of} {CUT}" if finalists else "",
+        f"{_LETTERS} {right_of} {style.CUT}" if finalists else "",
         _PRUNED if any(trial.state == "pruned" for trial in trials) else "",
         "Importance: the share of the complete trials' variance, by fANOVA "
         "(Hutter, Hoos, Leyton-Brown 2014).",
