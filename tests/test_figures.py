@@ -16,8 +16,7 @@ from fmnist_tuning.analysis.frames import summary
 from fmnist_tuning.errors import FmnistError
 from fmnist_tuning.metrics import CURVES
 from fmnist_tuning.report.figures.claims import draw_claims
-from fmnist_tuning.report.figures.series import CUT
-from fmnist_tuning.report.figures.style import encode_figure, legible_on, styled
+from fmnist_tuning.report.figures.style import CUT, encode_figure, legible_on, styled
 from fmnist_tuning.report.figures.sweep_figures import (
     draw_curves,
     draw_figure,

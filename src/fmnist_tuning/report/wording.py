@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import Summary, SweepFrames
-from fmnist_tuning.analysis.verdicts import Verdict
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
@@ -17,6 +16,7 @@ from fmnist_tuning.text import counted, markdown
 
 if TYPE_CHECKING:
     from fmnist_tuning.analysis.searching import Finalist, TrialResult
+    from fmnist_tuning.analysis.verdicts import Verdict
 
 
 def spread(metric: Metric, found: Summary, *, unit: bool = True) -> str:
@@ -40,7 +40,7 @@ def worded_difference(metric: Metric, found: Contrast) -> str:
     return f"{text} (95 % interval {low} to {high}, {seeds})"
 
 
-def outcome(claim: Claim, verdict: Verdict | None, frames: SweepFrames) -> str:
+def outcome(claim: Claim, verdict: "Verdict | None", frames: SweepFrames) -> str:
     """`supported at 8 seeds: −1.32 points (...)`; `frames` are those of the claim's sweep."""
     if verdict is None:
         return f"not judged: {_why_not(claim, frames)}"
@@ -64,7 +64,7 @@ def outcome(claim: Claim, verdict: Verdict | None, frames: SweepFrames) -> str:
     return f"{text}{_needed(verdict)}" if verdict.word == "inconclusive" else text
 
 
-def _needed(verdict: Verdict) -> str:
+def _needed(verdict: "Verdict") -> str:
     if verdict.seeds_needed is None:
         return f"; more than {STANDARD_LOOKS[-1]} seeds would be needed"
     low, high = verdict.seeds_needed
