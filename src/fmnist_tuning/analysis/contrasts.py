@@ -7,20 +7,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from fmnist_tuning.analysis.spread import UNKNOWN, Spread
-from fmnist_tuning.sweeps.settings import RunConfig
+
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.settings import RunConfig
 
 CONFIDENCE: Final = 0.95
 _ROUNDING: Final = 1e-12
 Method = Literal["paired t", "unpaired t", "exact", "one seed"]
 
-Question = tuple[str, frozenset[frozenset[RunConfig]]]
+Question = tuple[str, frozenset[frozenset["RunConfig"]]]
 """What a contrast is about: a metric and the settings of two groups of arms, in either order."""
 
 

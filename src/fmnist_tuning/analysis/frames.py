@@ -12,10 +12,10 @@ import pandas as pd
 from fmnist_tuning.analysis.contrasts import interval
 from fmnist_tuning.analysis.rows import FinishedRow, PrunedRow, value_of
 from fmnist_tuning.metrics import CONVERGED, CURVES
-from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.cost import training_macs
 
 if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.arms import Arm
     from fmnist_tuning.sweeps.sweep import Sweep
 
 
@@ -74,12 +74,12 @@ class SweepFrames:
         return pd.DataFrame(found, columns=["arm", "seed", "epoch"])
 
     @cached_property
-    def arms(self) -> tuple[Arm, ...]:
+    def arms(self) -> "tuple[Arm, ...]":
         """The arms with at least one finished run, in the sweep's order."""
         return tuple(arm for arm in self.sweep.arms if arm.label in self._seeds)
 
     @property
-    def contenders(self) -> tuple[Arm, ...]:
+    def contenders(self) -> "tuple[Arm, ...]":
         """The arms that may be a study's best: a search's trials are judged as its finalists."""
         return () if self.sweep.search else self.arms
 
@@ -94,11 +94,11 @@ class SweepFrames:
         total = len(self.missing) + len(self.rows) + len(self.pruned)
         return f"{self.sweep.id}: {len(self.missing)} of {total} runs are not finished"
 
-    def seeds_of(self, arm: Arm) -> list[int]:
+    def seeds_of(self, arm: "Arm") -> list[int]:
         """The seeds of one arm's finished runs."""
         return self._seeds.get(arm.label, [])
 
-    def by_seed(self, arms: Iterable[Arm], metric: str) -> dict[int, float]:
+    def by_seed(self, arms: "Iterable[Arm]", metric: str) -> dict[int, float]:
         """A metric by seed: the mean over the arms, for the seeds that all of them have finished.
 
         Values that were not measured or are infinite are left out.
@@ -146,7 +146,7 @@ class Summary:
     seeds: int
 
 
-def summary(frames: SweepFrames, arm: Arm, metric: str) -> Summary:
+def summary(frames: SweepFrames, arm: "Arm", metric: str) -> Summary:
     """A metric of an arm over the seeds that measured it."""
     values = [*frames.by_seed([arm], metric).values()]
     mean = fmean(values) if values else math.nan

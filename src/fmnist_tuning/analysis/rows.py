@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fmnist_tuning.metrics import GAP
-from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.cost import training_macs
+
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.arms import Arm
 
 
 class FinishedRow(NamedTuple):
     """A finished run of a sweep."""
 
-    arm: Arm
+    arm: "Arm"
     seed: int
     run_id: str  # MLflow's
     device: str
@@ -22,7 +24,7 @@ class FinishedRow(NamedTuple):
 class PrunedRow(NamedTuple):
     """A trial of a search that ended early."""
 
-    arm: Arm
+    arm: "Arm"
     epochs: int  # that it was trained
     metrics: Mapping[str, float]  # of its last epoch
 

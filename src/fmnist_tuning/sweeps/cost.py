@@ -4,9 +4,11 @@ import itertools
 import math
 from collections.abc import Iterable
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from fmnist_tuning.sweeps.settings import RunConfig
+if TYPE_CHECKING:
+    from fmnist_tuning.sweeps.settings import RunConfig
+
 
 VALUE_COST: Final = 200
 """Cost of each output value of a convolution beside its arithmetic, in multiply-adds: the value is
@@ -16,7 +18,7 @@ blocks took 4.3 times as long, and the estimate is 3.1.
 """
 
 
-def parameter_count(config: RunConfig) -> int:
+def parameter_count(config: "RunConfig") -> int:
     """Trainable parameters of the network, without building it."""
     count = 0
     for before, after in itertools.pairwise((config.image_channels, *config.conv_channels)):
@@ -25,7 +27,7 @@ def parameter_count(config: RunConfig) -> int:
     return count + sum(a * b + b for a, b in _linear_layers(config))
 
 
-def training_macs(config: RunConfig) -> int:
+def training_macs(config: "RunConfig") -> int:
     """Multiplications of a whole training in convolutions and linear layers; the same anywhere.
 
     A backward pass repeats each layer's multiplications once for the gradients of its weights, and
@@ -41,7 +43,7 @@ def training_macs(config: RunConfig) -> int:
     return config.epochs * epoch + again
 
 
-def _averaged_epochs(config: RunConfig) -> int:
+def _averaged_epochs(config: "RunConfig") -> int:
     """After how many epochs there is an average of the weights."""
     if config.weight_averaging == "none":
         return 0
@@ -49,7 +51,7 @@ def _averaged_epochs(config: RunConfig) -> int:
     return sum(epoch / config.epochs > before for epoch in range(1, config.epochs + 1))
 
 
-def forward_cost(config: RunConfig) -> int:
+def forward_cost(config: "RunConfig") -> int:
     """Cost of the forward pass of one image, in multiply-adds."""
     cost = sum(macs + values * VALUE_COST for macs, values in _convolutions(config))
     return cost + sum(a * b for a, b in _linear_layers(config))
@@ -62,7 +64,7 @@ class Estimate:
     the same network if there are some, else all of them, and is proportional to their work.
     """
 
-    def __init__(self, history: Iterable[tuple[RunConfig, float]]) -> None:
+    def __init__(self, history: "Iterable[tuple[RunConfig, float]]") -> None:
         paces: dict[int, list[float]] = {}
         for past, seconds in history:
             paces.setdefault(forward_cost(past), []).append(seconds / work(past))
@@ -70,13 +72,13 @@ class Estimate:
         every = [pace for found in paces.values() for pace in found]
         self._any = median(every) if every else math.nan
 
-    def seconds(self, config: RunConfig) -> float | None:
+    def seconds(self, config: "RunConfig") -> float | None:
         """Expected wall time of a training in seconds; None without earlier runs."""
         pace = self._same.get(forward_cost(config), self._any)
         return None if math.isnan(pace) else pace * work(config)
 
 
-def work(config: RunConfig, *, after: int = 0) -> int:
+def work(config: "RunConfig", *, after: int = 0) -> int:
     """Cost of a training, in the unit of `forward_cost`, once `after` epochs are finished."""
     # A backward pass costs about twice its forward pass. After the last epoch, all training images
     # are scored once more.
@@ -85,7 +87,7 @@ def work(config: RunConfig, *, after: int = 0) -> int:
     return images * forward_cost(config)
 
 
-def _convolutions(config: RunConfig) -> Iterable[tuple[int, int]]:
+def _convolutions(config: "RunConfig") -> Iterable[tuple[int, int]]:
     """Multiplications and output values of each convolution, for one image."""
     size = config.image_size
     for before, after in itertools.pairwise((config.image_channels, *config.conv_channels)):
@@ -93,7 +95,7 @@ def _convolutions(config: RunConfig) -> Iterable[tuple[int, int]]:
         size = size // 2 if config.use_pooling else size
 
 
-def _linear_layers(config: RunConfig) -> Iterable[tuple[int, int]]:
+def _linear_layers(config: "RunConfig") -> Iterable[tuple[int, int]]:
     """Inputs and outputs of each linear layer."""
     size = config.image_size >> (config.num_conv_layers if config.use_pooling else 0)
     widths = (config.conv_channels[-1] * size**2, *config.fc_units, config.classes)
