@@ -22,6 +22,7 @@ for _name, _value in {
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it shows one if tqdm is installed
     "GIT_PYTHON_REFRESH": "quiet",
     # A server may be away for a minute or two. After that we report it; the checkpoints are kept.
     # MLflow asks again after 2, 4, 8, ... 64 seconds.
