@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY
 from studies import frames_of, sweep_of
 
-from fmnist_tuning.deciding import cost, first_look, forecasts, last_look, next_look, states
+from fmnist_tuning.deciding import cost, first_looks, forecasts, last_look, next_look, states
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 
 TEXT = """
@@ -37,7 +37,7 @@ def accuracy(config):
 @pytest.fixture
 def first(tmp_path):
     """The sweep at its first look."""
-    return first_look(sweep_of(TEXT, tmp_path), None)
+    return first_looks([sweep_of(TEXT, tmp_path)], {})[0]
 
 
 def look(sweep, most=40):
@@ -51,9 +51,9 @@ def test_the_first_look(first, tmp_path):
     assert first.seeds == (0, 1, 2)
     assert first.looks == STANDARD_LOOKS
     more = sweep_of(TEXT, tmp_path).changed(seeds=(4, 5, 6, 7), looks=(4, 9))
-    assert first_look(more, None) == more
+    assert first_looks([more], {})[0] == more
     plain = sweep_of(TEXT[: TEXT.index("claims:")], tmp_path)
-    assert first_look(plain, None) == plain
+    assert first_looks([plain], {})[0] == plain
 
 
 def test_only_the_arms_of_undecided_claims(first):
@@ -93,7 +93,7 @@ def test_the_other_sweeps_arms_are_extended_there(first, tmp_path):
         "claims: [{that: x, arm: {name: A}, versus_sweep: one, versus: {dropout_rate: 0.3},\n"
         "  expect: higher, margin: 0.002}]\n"
     )
-    two = first_look(sweep_of(text, tmp_path), None)
+    two = first_looks([sweep_of(text, tmp_path)], {})[0]
     every = {"one": frames_of(first, accuracy), "two": frames_of(two, accuracy)}
     found = states([two], every, 40)
     extended = {sweep.id: sweep.arm_seeds for sweep in next_look([two], found, every)}

@@ -5,15 +5,18 @@ import json
 import shutil
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import TINY, lacking
+from studies import epochs_of
 
 from fmnist_tuning.data.files import find
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.report.figures.kinds import axes_by_kind
 from fmnist_tuning.running.engine import execute
 from fmnist_tuning.running.events import (
+    Blocked,
     Chosen,
     EpochEnded,
     Finished,
@@ -21,6 +24,7 @@ from fmnist_tuning.running.events import (
     Pruned,
     Resumed,
     Reused,
+    Searched,
     Started,
 )
 from fmnist_tuning.running.planning import plan_study
@@ -28,6 +32,7 @@ from fmnist_tuning.running.pool import WorkerPool
 from fmnist_tuning.running.trials import Trials
 from fmnist_tuning.store.study import Study
 from fmnist_tuning.sweeps.arms import run_config
+from fmnist_tuning.sweeps.datasets import Shape
 from fmnist_tuning.sweeps.proposing import Trial, importances, is_pruned, next_decision, propose
 from fmnist_tuning.sweeps.reading import load_sweeps
 from fmnist_tuning.sweeps.runs import runs_of
@@ -146,7 +151,11 @@ def test_the_bad_end_early(prune):
     decided = partial(is_pruned, search, 10)
     bad = [decided(n, (0.0,), {k: t for k, t in others.items() if k < n}) for n in range(6, 12)]
     good = [decided(n, (0.9,), {k: t for k, t in others.items() if k < n}) for n in range(6, 12)]
-    # Hyperband deals some of the trials to brackets that decide later.
+    # Hyperband deals some of the trials to brackets that decide later, the last ones after nine.
+    late = [
+        decided(n, (0.0,) * 9, {k: t for k, t in others.items() if k < n}) for n in range(6, 12)
+    ]
+    assert all(late)
     assert any(bad)
     assert prune == "hyperband" or all(bad)
     assert not any(good)
@@ -223,7 +232,7 @@ def test_mistakes_are_told_with_their_place(case, sweep_file):
     [
         ("fixed: {dropout_rate: 0.1}", "search.space.dropout_rate: `fixed` has it too"),
         ("grid: {kernel_size: [3, 5]}", "found grid and search"),
-        ("seeds: [0, 1]", "seeds: found 0, by which the search chooses"),
+        ("seeds: [0, 1]", "seeds: found 0, allowed: more than 0"),
         ("fixed: {step_epochs: 3}", "fixed.step_epochs: has no effect"),
         (
             "claims: [{that: x, arm: {}, versus: {}, expect: higher, margin: 0}]",
@@ -273,7 +282,7 @@ def told(study):
     finished, pruned = study.finished_runs(), study.pruned_runs()
     found = []
     for run in runs_of(search.definition.get(), search.data_digest):
-        there = finished.get(run.fingerprint) or pruned[run.fingerprint]
+        there = finished.get(run.fingerprint) or pruned["s", run.fingerprint]
         kept = {k: v for k, v in there.metrics.items() if "second" not in k}
         found.append((run.arm.label, run.fingerprint in finished, kept))
     return found
@@ -349,7 +358,7 @@ def migrated_twice(migrated, tmp_path):
 
 
 def test_more_trials_go_on(study, tiny_data, sweep_file):
-    """A search with more trials keeps those that it has; with fewer finalists it needs a word."""
+    """A search with more trials keeps those that it has; with fewer it needs a word."""
     list(events_of(study, tiny_data, sweep_file(TEXT)))
     before = study.definitions(["s"])["s"].arms
     longer = sweep_file(TEXT.replace("trials: 7", "trials: 9"))
@@ -358,6 +367,8 @@ def test_more_trials_go_on(study, tiny_data, sweep_file):
     assert after[:7] == before
     assert len(after) == 9
     assert len([e for e in of(Started, events) if e.run.sweep == "s"]) == 2
+    with pytest.raises(ConfigError, match="search.trials: 9 → 7"):
+        list(events_of(study, tiny_data, sweep_file(TEXT)))
 
 
 def test_another_space_is_another_search(study, tiny_data, sweep_file):
@@ -403,7 +414,7 @@ def test_a_grid_may_finish_what_a_search_has_pruned(study, tiny_data, sweep_file
     )
     events = list(events_of(study, tiny_data, grid, settings={}))
     assert [event.run.fingerprint for event in of(Finished, events)] == [pruned.fingerprint]
-    assert pruned.fingerprint not in study.pruned_runs()
+    assert ("s", pruned.fingerprint) not in study.pruned_runs()
 
 
 def test_a_trial_waits_for_those_that_are_a_window_before_it(sweep_file):
@@ -462,3 +473,222 @@ def test_momentum_is_searched_where_an_optimizer_has_it():
     with_momentum = {config.optimizer: config.momentum > 0 for config in tried}
     assert with_momentum == {"Adam": False, "SGD": True}
     assert sum(config.optimizer == "Adam" for config in tried) == 1  # it is one configuration
+
+
+@pytest.mark.parametrize("values", [[0, 0.0001], [0.0001, 0]])
+def test_a_zero_in_a_file_is_that_of_a_setting(values):
+    """`0` for a real number is 0.0, as the base configuration has it."""
+    search = Search(space={"weight_decay": values, "dropout_rate": [0, 0.5]}, trials=4)
+    trials, tried = [], []
+    for _ in range(4):
+        settings = propose(search, {}, trials, tried)
+        tried.append(run_config(whole_settings({}, settings, search.space)))
+        trials.append(Trial(settings, "complete", 0.5))
+    assert len(set(tried)) == 4
+
+
+@pytest.mark.parametrize(
+    ("level", "allowed"),
+    [
+        ({"low": 0, "high": 0.6, "step": 0.1}, {0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6}),
+        ({"low": 0.1, "high": 0.55, "step": 0.2}, {0.1, 0.3, 0.5}),
+    ],
+)
+def test_real_numbers_in_steps(level, allowed, recwarn):
+    """They are counted, the base is one of them where it is, and the last step may end early."""
+    search = Search(space={"dropout_rate": level}, trials=len(allowed), finalists=1)
+    trials, tried = [], []
+    for _ in allowed:
+        settings = propose(search, {}, trials, tried)
+        tried.append(run_config(settings))
+        trials.append(Trial(settings, "complete", 0.5))
+    assert tried[0].dropout_rate == 0.5
+    assert {config.dropout_rate for config in tried} == allowed
+    assert not recwarn.list
+
+
+def test_fine_steps_keep_their_digits():
+    """Rounding to four digits would leave the grid."""
+    search = Search(
+        space={"learning_rate": {"low": 0.00001, "high": 0.2, "step": 0.001}}, trials=30,
+        sampler="random",
+    )  # fmt: skip
+    trials, tried = [], []
+    for _ in range(30):
+        settings = propose(search, {}, trials, tried)
+        tried.append(run_config(settings))
+        trials.append(Trial(settings, "complete", 0.5))
+    steps = [(config.learning_rate - 0.00001) / 0.001 for config in tried]
+    assert steps == pytest.approx([round(step) for step in steps])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("space: {dropout_rate: {low: 0, high: 0.5, step: 0.1}}, trials: 8", "trials: found 8"),
+        ("space: {dropout_rate: {low: 0, high: 0.5, step: 0.9}}, trials: 2", "step: found 0.9"),
+        ("space: {dropout_rate: [0, 0.0]}, trials: 2", "two different values"),
+        ("space: {shift_pixels: [1, 2], dropout_rate: [0.1, 0.2]}, trials: 2", "no effect without"),
+        ("space: {momentum: {low: 0.1, high: 0.9}}, trials: 3", "no effect without `optimizer"),
+        (
+            "space: {conv_channels: [[8, 16, 32], [4, 8, 16]]}, trials: 1",
+            "at most 0, as many as the space has",
+        ),
+        ("space: {num_conv_layers: [2, 3, 4]}, trials: 3, finalists: 3", "the first is the base"),
+        ("space: {dropout_rate: {low: a, high: 0.5}}, trials: 3", "dropout_rate.low: found 'a'"),
+        ("space: {kernel_size: {low: 3, high: 9.5}}, trials: 3", "high: found 9.5"),
+        ("space: {dropout_rate: [0.1, 0.2, 0.3]}, trials: 3, seed: 1001", "more than 1001"),
+    ],
+)
+def test_more_mistakes_of_spaces(text, said, sweep_file):
+    """Each is told before anything is trained."""
+    with pytest.raises(ConfigError) as caught:
+        load_sweeps([sweep_file(f"sweep: s\ntitle: S\nsearch: {{finalists: 1, {text}}}\n"
+                                if "finalists" not in text
+                                else f"sweep: s\ntitle: S\nsearch: {{{text}}}\n")])  # fmt: skip
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_what_only_the_study_writes(sweep_file):
+    """Trials and their number are no keys of a file, and a search is no source of combinations."""
+    for text, said in (
+        (f"{TEXT}arms: [{{name: trial 1, dropout_rate: 0.1}}]\n", "arms: found with search"),
+        ("sweep: c\ntitle: C\ncombine: {from: [s], trials: 3}\nseeds: [1]\n", "combine.trials"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_sweeps([sweep_file(text)])
+        assert any(said in problem for problem in caught.value.problems)
+
+
+def test_too_few_images_are_noticed(sweep_file):
+    """Before the first trial: the base configuration tells."""
+    path = sweep_file(TEXT.replace("{holdout_size: 80}", "{holdout_size: 80, train_size: 5000}"))
+    shape = Shape(size=28, channels=1, classes=10, train_images=300, test_images=100)
+    with pytest.raises(ConfigError, match="train_size: found 5,000, allowed: at most 220"):
+        load_sweeps([path], shapes={"fashion_mnist": shape})
+
+
+def test_a_whole_training_is_not_pruned(sweep_file):
+    """After its last epoch nothing is decided, also if it was interrupted there."""
+    for prune in ("median", "hyperband"):
+        path = sweep_file(TEXT + f"  prune: {prune}\n")
+        search, _ = load_sweeps([path], SETTINGS | {"epochs": 3})
+        trials = Trials(search, "digest", 1)
+        for value in (0.9, 0.91, 0.92, 0.93, 0.94, 0.95):
+            (run,) = trials.adopt(trials.proposal())
+            trials.learn(run, {"late_val_accuracy": value}, (value, value, value))
+        (last,) = trials.adopt(trials.proposal())
+        epochs = tuple(epochs_of(0.1))
+        assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+        assert isinstance(trials.judged(Resumed(last, epochs)), Resumed)
+
+
+def test_an_exhausted_space_ends_the_search(sweep_file, study, tiny_data):
+    """It goes on to its finalists; the other sweeps of the command are trained too."""
+    text = (
+        "sweep: s\ntitle: S\nfixed: {holdout_size: 80}\nsearch:\n  space:\n"
+        "    dropout_rate: {low: 0.1, high: 0.10004}\n    use_batch_norm: [true, false]\n"
+        "  trials: 9\n  finalists: 1\n"
+    )
+    events = list(events_of(study, tiny_data, sweep_file(text)))
+    (searched,) = of(Searched, events)
+    assert searched.exhausted
+    assert 2 <= len(searched.sweep.arms) < 9
+    assert of(Chosen, events)
+    again = list(events_of(study, tiny_data, sweep_file(text)))
+    assert not of(Started, again)
+
+
+def test_two_searches_share_no_pruning(study, tiny_data, sweep_file):
+    """What one has pruned, another one without pruning trains to its end."""
+    pruned = PRUNED + "  sampler: qmc\n"
+    list(events_of(study, tiny_data, sweep_file(pruned)))
+    ended = {mark for _, mark in study.pruned_runs()}
+    assert ended
+    whole = pruned.replace("sweep: s", "sweep: t").replace("  prune: hyperband\n", "")
+    events = list(events_of(study, tiny_data, sweep_file(whole)))
+    trained = {event.run.fingerprint for event in of(Finished, events)}
+    assert ended <= trained
+
+
+def test_nothing_but_pruned_trials_blocks_nobody_else(study, tiny_data, sweep_file):
+    """There is nothing to judge, which is said; the command's other sweeps are trained."""
+    text = (
+        "sweep: s\ntitle: S\nfixed: {holdout_size: 80, optimizer: SGD, use_batch_norm: false}\n"
+        "search: {space: {learning_rate: [1.0e+15, 1.0e+16]}, trials: 2, finalists: 1}\n"
+    )
+    search = sweep_file(text)
+    grid = sweep_file(
+        "sweep: g\ntitle: G\nfixed: {val_size: 100}\ngrid: {dropout_rate: [0.1]}\n", "g.yaml"
+    )
+    for expected in (1, 0):
+        files = find(tiny_data)
+        settings = {k: v for k, v in SETTINGS.items() if k != "val_size"}
+        sweeps = load_sweeps([search, grid], settings)
+        plan = plan_study(sweeps, study, files.digest)
+        with closing(WorkerPool([files], "cpu", 1)) as pool:
+            events = list(execute(plan, study, files.digest, pool))
+        (blocked,) = of(Blocked, events)
+        assert "no complete trial beside the base configuration" in blocked.reason
+        assert len([e for e in of(Finished, events) if e.run.sweep == "g"]) == expected
+
+
+def test_deciding_obeys_the_file(fmnist_here, sweep_file):
+    """More trials are tried, another space is refused, and a second time nothing is new."""
+    tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    decide = ["--decide", "--max-seeds=3", "--jobs=1", *tiny]
+    short = TEXT.replace("trials: 7", "trials: 3")
+    assert fmnist_here("run", sweep_file(short), *decide).returncode == 0
+    longer = fmnist_here("run", sweep_file(TEXT.replace("trials: 7", "trials: 4")), *decide)
+    assert longer.returncode == 0
+    assert "s: 4 trials\n" in longer.stderr
+    again = fmnist_here("run", sweep_file(TEXT.replace("trials: 7", "trials: 4")), *decide)
+    assert again.returncode == 0, again.stderr
+    assert "started" not in again.stderr
+    other = TEXT.replace("trials: 7", "trials: 4").replace("high: 0.6", "high: 0.5")
+    refused = fmnist_here("run", sweep_file(other), *decide)
+    assert refused.returncode == 2
+    assert "search.space.dropout_rate: {low: 0.0, high: 0.6}" in refused.stderr
+    fewer = fmnist_here("run", sweep_file(short), *decide)
+    assert fewer.returncode == 2
+    assert "search.trials: 4 → 3" in fewer.stderr
+
+
+def test_deciding_with_fewer_finalists_than_were_asked_for(fmnist_here, sweep_file):
+    """Heavy pruning leaves few complete trials; the second command goes on with those."""
+    tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    text = PRUNED.replace("finalists: 2", "finalists: 5")
+    for _ in range(2):
+        done = fmnist_here("run", sweep_file(text), "--decide", "--max-seeds=3", "--jobs=1", *tiny)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_search_that_went_on_elsewhere_comes_back(fmnist_here, sweep_file):
+    """The study with fewer trials takes the further ones, and the finalists that they chose."""
+    tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    stores = ["--tracking-uri=sqlite:///a.db", "--tracking-uri=sqlite:///b.db"]
+    for store, trials, name in ((stores[0], 3, "a"), (stores[1], 5, "b")):
+        text = TEXT.replace("trials: 7", f"trials: {trials}")
+        if name == "b":
+            assert fmnist_here("import", "a.jsonl", store).returncode == 0
+        assert fmnist_here("run", sweep_file(text), "--jobs=1", store, *tiny).returncode == 0
+        assert fmnist_here("export", f"{name}.jsonl", store).returncode == 0
+    done = fmnist_here("import", "b.jsonl", stores[0])
+    assert done.returncode == 0, done.stderr
+    results = [fmnist_here("results", store).stdout for store in stores]
+    assert results[0] == results[1]
+    assert "5 trials: 5 complete" in results[0]
+
+
+def test_a_search_alone_has_no_champion(fmnist_here, study, tiny_data, sweep_file):
+    """Without finalists there is nothing that fresh seeds have judged."""
+    happening = events_of(study, tiny_data, sweep_file(TEXT))
+    next(event for event in happening if isinstance(event, Searched))
+    happening.close()
+    place = ["--study=study", f"--tracking-uri={study.uri}"]
+    done = fmnist_here("champion", *place)
+    assert done.returncode == 2
+    assert "has only trials of s" in done.stderr
+    written = fmnist_here("journal", *place, "--output", "J.md")
+    assert written.returncode == 0, written.stderr
+    assert "no fresh seed has judged yet" in Path("J.md").read_text()

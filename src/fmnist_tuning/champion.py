@@ -12,7 +12,7 @@ from fmnist_tuning.analysis.best import winner
 from fmnist_tuning.data.catalogue import find_dataset
 from fmnist_tuning.data.files import DataFiles
 from fmnist_tuning.data.images import ImageSet
-from fmnist_tuning.errors import DataError, TrackingError, WeightsError
+from fmnist_tuning.errors import DataError, FmnistError, TrackingError, WeightsError
 from fmnist_tuning.files import read_whole
 from fmnist_tuning.metrics import ACCURACY, METRICS
 from fmnist_tuning.report.figures.garments import Scores, draw_confusion, draw_mistakes
@@ -56,8 +56,17 @@ class Finalist:
 
 
 def finalists(results: StudyResults) -> list[Finalist]:
-    """All arms of the best arm's combination, or just the best arm; the best comes first."""
+    """All arms of the best arm's combination, or just the best arm; the best comes first.
+
+    Raises:
+        FmnistError: When the study has nothing but trials of a search.
+    """
     frames, best = winner(results.sweeps)
+    if frames.sweep.search:
+        raise FmnistError(
+            f"the study {results.study.name} has only trials of {frames.sweep.id}, which one "
+            "seed each has chosen; `fmnist run` on its file trains the finalists"
+        )
     runs = {run.run_id: run for run in results.runs}
     found = []
     for place, arm in enumerate(frames.arms, 1):

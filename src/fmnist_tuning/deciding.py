@@ -24,18 +24,41 @@ from fmnist_tuning.sweeps.sections import Claim
 from fmnist_tuning.sweeps.sweep import Sweep
 
 
-def first_look(sweep: Sweep, stored: Sweep | None) -> Sweep:
-    """The sweep with a plan of looks, and at least the seeds of the first one.
+def first_looks(sweeps: Sequence[Sweep], stored: Mapping[str, Sweep | None]) -> list[Sweep]:
+    """The sweeps with a plan of looks, and at least the seeds of the first one.
 
     A combination keeps the arms that the study has for it: chosen again by more runs, they might
     be others, whose claims would start anew. A sweep without claims stays as it is.
     """
-    if stored is not None and sweep.pending and stored.combine == sweep.combine:
-        sweep = stored.changed(seeds=sweep.seeds, claims=sweep.claims)
+    known = {sweep.id: sweep for sweep in sweeps}
+    return [_first_look(sweep, stored.get(sweep.id), known, stored) for sweep in sweeps]
+
+
+def _first_look(
+    sweep: Sweep,
+    before: Sweep | None,
+    known: Mapping[str, Sweep],
+    stored: Mapping[str, Sweep | None],
+) -> Sweep:
+    combine = sweep.combine
+    if combine is not None and sweep.pending and before and before.combine == combine:
+        if combine.trials is None:
+            sweep = before.changed(seeds=sweep.seeds, claims=sweep.claims)
+        elif _is_same_search(known.get(combine.sources[0]), stored.get(combine.sources[0])):
+            # There may be fewer finalists than were asked for.
+            there = [c for c in sweep.claims if any(arm.matches(c.arm) for arm in before.arms)]
+            sweep = before.changed(seeds=sweep.seeds, claims=tuple(there))
     if not sweep.claims:
         return sweep
     looks = sweep.looks or STANDARD_LOOKS
     return sweep.changed(looks=looks, seeds=sweep.first_seeds(max(len(sweep.seeds), looks[0])))
+
+
+def _is_same_search(one: Sweep | None, other: Sweep | None) -> bool:
+    """Whether finalists of one are those of the other; also if the search is not asked for now."""
+    if one is None or other is None or one.search is None:
+        return other is not None
+    return one.search.same_space(other.search) and one.fixed == other.fixed
 
 
 def last_look(sweep: Sweep, most: int, found: Sequence["ClaimState"] = ()) -> Sweep:

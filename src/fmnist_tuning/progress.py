@@ -105,9 +105,10 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
             case events.Proposed(run):
                 self._pace.propose(run)
                 self._awaited.add(run.fingerprint)
-            case events.Searched(sweep):
+            case events.Searched(sweep, exhausted):
+                over = "; its space has no further one" if exhausted else ""
                 of = f" of {sweep.to_come + len(sweep.arms)}" if sweep.to_come else ""
-                self._line(f"{sweep.id}: {counted(len(sweep.arms), 'trial')}{of} so far")
+                self._line(f"{sweep.id}: {counted(len(sweep.arms), 'trial')}{of}{over}")
             case events.Blocked(sweep, reason):
                 self._line(f"{sweep.id}: not run: {reason}", style="red")
             case _:
@@ -135,7 +136,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         if search:  # of the trials that are proposed later; the first of them are here already
             new = [run for run in event.trainings if run.fingerprint not in self._planned]
             epochs += (search.to_come - len(new)) * event.trainings[0].config.epochs
-        if _PLAN in self._bars:  # a combination follows
+        if _PLAN in self._bars:  # a search or a combination follows
             self.progress.update(self._bars[_PLAN], total=self._done(_PLAN) + epochs)
         else:
             self._add_bar(_PLAN, "plan", "plan", epochs)

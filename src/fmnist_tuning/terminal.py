@@ -16,13 +16,13 @@ from rich.table import Table
 from fmnist_tuning import DEFAULT_STUDY
 from fmnist_tuning.analysis.best import standings
 from fmnist_tuning.analysis.frames import SweepFrames, summary
-from fmnist_tuning.analysis.searching import finalists_of, ranked_trials, search_of, trials_of
+from fmnist_tuning.analysis.searching import BEST_SHOWN, finalists_of, ranked_trials, trials_of
 from fmnist_tuning.analysis.verdicts import judge_claims
 from fmnist_tuning.metrics import ACCURACY, LATE_EPOCHS, METRICS
 from fmnist_tuning.report.wording import finalist_summary, outcome, search_summary, spread
 from fmnist_tuning.running.events import PlanResults
 from fmnist_tuning.sweeps.arms import Arm
-from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.sweeps.sweep import Sweep, search_of
 from fmnist_tuning.text import command_name, printable
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fmnist_tuning.report.study import StudyResults
     from fmnist_tuning.store.study import Study
 
-_BEST: Final = 10
 MOST_LINES: Final = 200
 """What a plan prints of each kind, at most: more is for programs to read."""
 
@@ -141,7 +140,7 @@ def _print_sweep(out: Console, frames: SweepFrames, others: Mapping[str, SweepFr
 
 def print_trials(out: Console, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
     """Print a search's best trials, and how much the search flattered its finalists."""
-    search, best = search_of(frames), ranked_trials(frames)
+    search, best = search_of(frames.sweep), ranked_trials(frames)
     metric = METRICS[search.metric]
     header = ("trial", "settings", metric.label, "epochs", "params", "time")
     lines = [
@@ -153,15 +152,15 @@ def print_trials(out: Console, frames: SweepFrames, others: Mapping[str, SweepFr
             METRICS["total_params"].format(summary(frames, trial.arm, "total_params").mean),
             duration(summary(frames, trial.arm, "train_seconds").mean),
         )
-        for trial in best[:_BEST]
+        for trial in best[:BEST_SHOWN]
     ]
     title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
     print_table(out, header, lines, right=(0, 2, 3, 4, 5), least=(5, 4, 3), title=title)
-    shown = f"; the best {_BEST} are shown" if len(best) > _BEST else ""
+    shown = f"; the best {BEST_SHOWN} are shown" if len(best) > BEST_SHOWN else ""
     summed = search_summary(metric, trials_of(frames), frames.sweep.to_come)
     out.print(Padding(escape(summed + shown), (0, 0, 0, 2)))
     for finalist in finalists_of(frames, others):
-        text = f"{finalist.arm.name}: {finalist_summary(metric, finalist)}"
+        text = f"{finalist.arm.name}: {finalist_summary(metric, finalist)}."
         out.print(Padding(escape(text), (0, 0, 0, 2)))
 
 

@@ -142,13 +142,13 @@ class _Training:
 
     def decide(self, sweeps: "Sequence[Sweep]", limits: options.Limits) -> "PlanResults":
         """Look after look, until all claims are decided or a limit is reached."""
-        from fmnist_tuning.deciding import first_look, next_look, states
+        from fmnist_tuning.deciding import first_looks, next_look, states
         from fmnist_tuning.outlook import print_over_budget, print_states
         from fmnist_tuning.report.study import read_study
 
         workers = self.executor.expected
         stored = {found.sweep: found.definition.parsed for found in self.study.sweeps()}
-        asked: Sequence[Sweep] = [first_look(sweep, stored.get(sweep.id)) for sweep in sweeps]
+        asked: Sequence[Sweep] = first_looks(sweeps, stored)
         began, results = time.monotonic(), None
         while True:
             planned = self.plan(asked)
@@ -203,7 +203,7 @@ def plan(
     check_device(device)
 
     from fmnist_tuning import terminal
-    from fmnist_tuning.deciding import first_look, forecasts, last_look, states
+    from fmnist_tuning.deciding import first_looks, forecasts, last_look, states
     from fmnist_tuning.outlook import print_at_most, print_forecasts
     from fmnist_tuning.plan_table import print_plan
     from fmnist_tuning.reading import Reading
@@ -223,7 +223,7 @@ def plan(
     if limits:
         known = study.sweeps() if study else []
         stored = {found.sweep: found.definition.parsed for found in known}
-        sweeps = [first_look(sweep, stored.get(sweep.id)) for sweep in sweeps]
+        sweeps = first_looks(sweeps, stored)
     planned = plan_study(sweeps, study, digest_of(sets), force=force, replace=replace)
     if as_json:
         typer.echo(json.dumps(planned.as_json(), indent=2))

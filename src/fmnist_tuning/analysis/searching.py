@@ -1,18 +1,21 @@
 """What a search found, and how much it flattered itself. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Literal
+from statistics import fmean, stdev
+from typing import Final, Literal
 
+from fmnist_tuning.analysis.contrasts import t_quantile
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
 from fmnist_tuning.analysis.rows import value_of
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.proposing import Trial, importances
-from fmnist_tuning.sweeps.search import Search
-from fmnist_tuning.sweeps.sweep import BASE, FINALISTS
+from fmnist_tuning.sweeps.sweep import BASE, FINALISTS, search_of
+
+BEST_SHOWN: Final = 10
+"""So many trials are shown to people, at most."""
 
 Found = Literal["found better", "found worse", "equivalent", "undecided"]
 
@@ -37,7 +40,7 @@ class TrialResult:
 
 def trials_of(frames: SweepFrames) -> list[TrialResult]:
     """The trials of a search in the order in which they were proposed."""
-    search = search_of(frames)
+    search = search_of(frames.sweep)
     finished = {row.arm.label: row for row in frames.rows}
     pruned = {row.arm.label: row for row in frames.pruned}
     results = []
@@ -56,7 +59,7 @@ def trials_of(frames: SweepFrames) -> list[TrialResult]:
 
 def ranked_trials(frames: SweepFrames) -> list[TrialResult]:
     """The complete trials, the best first."""
-    sign = -1 if search_of(frames).higher else 1
+    sign = -1 if search_of(frames.sweep).higher else 1
     complete = [trial for trial in trials_of(frames) if trial.state == "complete"]
     return sorted(complete, key=lambda trial: sign * trial.value)
 
@@ -64,20 +67,21 @@ def ranked_trials(frames: SweepFrames) -> list[TrialResult]:
 def importances_of(frames: SweepFrames) -> dict[str, float]:
     """The share of the complete trials' variance that each setting explains, largest first."""
     trials = [Trial(one.arm.overrides, "complete", one.value) for one in ranked_trials(frames)]
-    return importances(search_of(frames), trials)
+    return importances(search_of(frames.sweep), trials)
 
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A finalist beside what the search scored it."""
+    """A finalist beside what the search scored it, in the search's metric."""
 
     arm: Arm
     score: float  # of its trial
-    fresh: Summary  # the same metric, by seeds that did not choose it
+    fresh: Summary  # by seeds that did not choose it
     test: Summary  # the accuracy on the test set, by the same seeds
     promised: float  # its score minus the base configuration's; NaN if that was no trial
-    shown: float  # the difference of their means by fresh seeds; NaN while they are missing
+    shown: float  # the mean difference from it by the fresh seeds that both have; NaN without any
     flattery: float  # by how much it was promised better than it is
+    chance: float  # how far the promise of one run may lie from the mean in 19 of 20 cases
     found: Found  # beside the base configuration
     verdict: Verdict | None
 
@@ -87,21 +91,25 @@ def finalists_of(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> list
     there = others.get(f"{frames.sweep.id}{FINALISTS}")
     if there is None:
         return []
-    search = search_of(frames)
+    search = search_of(frames.sweep)
     scores = {trial.arm.config: trial.value for trial in ranked_trials(frames)}
     verdicts = {claim.arm.get("name"): verdict for claim, verdict in judge_claims(there, others)}
-    bases = [arm for arm in there.arms if arm.name == BASE]
-    base = summary(there, bases[0], search.metric).mean if bases else math.nan
-    base_score = scores.get(bases[0].config, math.nan) if bases else math.nan
+    base = next((arm for arm in there.arms if arm.name == BASE), None)
+    base_score = scores.get(base.config) if base else None
     found = []
     for arm in there.arms:
         score, verdict = scores.get(arm.config), verdicts.get(arm.name)
         if arm.name == BASE or score is None:
             continue
         fresh = summary(there, arm, search.metric)
-        promised, shown = score - base_score, fresh.mean - base
-        # The seed of the search may be an easy or a hard one, for the base configuration as well.
-        excess = score - fresh.mean if math.isnan(promised - shown) else promised - shown
+        differences = _differences(there, arm, base, search.metric)
+        if base_score is None:  # then its score stands beside its own fresh seeds
+            promised, excess = math.nan, score - fresh.mean
+            spread = [*there.by_seed([arm], search.metric).values()]
+        else:
+            # The seed of the search may be an easy or a hard one, for both.
+            promised, spread = score - base_score, differences
+            excess = promised - fmean(differences) if differences else math.nan
         found.append(
             Finalist(
                 arm=arm,
@@ -109,8 +117,9 @@ def finalists_of(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> list
                 fresh=fresh,
                 test=summary(there, arm, "test_accuracy"),
                 promised=promised,
-                shown=shown,
+                shown=fmean(differences) if differences else math.nan,
                 flattery=excess if search.higher else -excess,
+                chance=_chance(spread),
                 found=_FOUND[verdict.word] if verdict else "undecided",
                 verdict=verdict,
             )
@@ -118,13 +127,23 @@ def finalists_of(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> list
     return found
 
 
+def _differences(frames: SweepFrames, arm: Arm, base: Arm | None, metric: str) -> list[float]:
+    """A finalist minus the base configuration, for each seed that both have."""
+    one, other = frames.by_seed([arm], metric), frames.by_seed([base] if base else [], metric)
+    return [one[seed] - other[seed] for seed in one if seed in other]
+
+
+def _chance(values: Sequence[float]) -> float:
+    """Half the 95 % prediction interval of one more value; NaN for less than two.
+
+    G. J. Hahn and W. Q. Meeker, Statistical Intervals (1991), chapter 4.
+    """
+    if len(values) < 2:  # noqa: PLR2004
+        return math.nan
+    return t_quantile(len(values) - 1) * stdev(values) * math.sqrt(1 + 1 / len(values))
+
+
 def flattery(finalists: list[Finalist]) -> float:
     """The mean by which a search's scores of its finalists are better than those of fresh seeds."""
-    return fmean(one.flattery for one in finalists) if finalists else math.nan
-
-
-def search_of(frames: SweepFrames) -> Search:
-    """The section `search`; a `TypeError` if the sweep has none."""
-    if frames.sweep.search is None:
-        raise TypeError(f"{frames.sweep.id} is no search")
-    return frames.sweep.search
+    known = [one.flattery for one in finalists if not math.isnan(one.flattery)]
+    return fmean(known) if known else math.nan

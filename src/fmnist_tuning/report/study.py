@@ -13,12 +13,13 @@ from fmnist_tuning.analysis.best import Standing, standings
 from fmnist_tuning.analysis.contrasts import Contrast
 from fmnist_tuning.analysis.frames import Summary, SweepFrames, summary
 from fmnist_tuning.analysis.rows import FinishedRow, PrunedRow
+from fmnist_tuning.analysis.searching import finalists_of, trials_of
 from fmnist_tuning.analysis.verdicts import Verdict, judge_claims
 from fmnist_tuning.errors import TrackingError
 from fmnist_tuning.metrics import ACCURACY, CONVERGED, METRICS
 from fmnist_tuning.store.bulk import Watch, unwatched
 from fmnist_tuning.store.records import DATA, PRUNED, TrackedRun, TrackedSweep
-from fmnist_tuning.store.study import Study
+from fmnist_tuning.store.study import PrunedKey, Study
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.sweep import Sweep
@@ -89,9 +90,8 @@ def read_study(study: Study, *, only: Sequence[str] = (), partly: bool = False) 
     used = {mark: finished[mark] for mark in own_runs if mark in finished}
     if not used:
         of = f" of {', '.join(only)}" if only else ""
-        raise TrackingError(
-            f"there is no finished run{of} in the study {study.name}; `fmnist run` trains some"
-        )
+        why = "all trials so far were pruned" if pruned else "`fmnist run` trains some"
+        raise TrackingError(f"there is no finished run{of} in the study {study.name}; {why}")
     every = {
         id_: _frames(study, sweep, planned[id_], finished, pruned) for id_, sweep in sweeps.items()
     }
@@ -116,7 +116,7 @@ def _frames(
     sweep: Sweep,
     runs: Sequence[PlannedRun],
     finished: Mapping[str, TrackedRun],
-    pruned: Mapping[str, TrackedRun],
+    pruned: Mapping[PrunedKey, TrackedRun],
 ) -> SweepFrames:
     there = [(run, finished[run.fingerprint]) for run in runs if run.fingerprint in finished]
     rows = tuple(
@@ -124,7 +124,7 @@ def _frames(
         for run, found in there
     )
     lacking = [run for run in runs if run.fingerprint not in finished]
-    ended = [run for run in lacking if sweep.search and run.fingerprint in pruned]
+    ended = [run for run in lacking if (sweep.id, run.fingerprint) in pruned]
     missing = tuple(run.name for run in lacking if run not in ended)
     read_curves = partial(study.curves, [row.run_id for row in rows])
     return SweepFrames(
@@ -132,7 +132,7 @@ def _frames(
         rows,
         read_curves,
         missing,
-        tuple(_pruned_row(run, pruned[run.fingerprint]) for run in ended),
+        tuple(_pruned_row(run, pruned[sweep.id, run.fingerprint]) for run in ended),
     )
 
 
@@ -177,7 +177,36 @@ def _sweep_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict
             for claim, verdict in judge_claims(frames, every)
         ],
         "missing": list(frames.missing),
+        **({"search": _search_record(frames, every)} if frames.sweep.search else {}),
     }
+
+
+def _search_record(frames: SweepFrames, every: Mapping[str, SweepFrames]) -> dict[str, Any]:
+    """Every trial, and every finalist beside what it was promised to be."""
+    trials = [
+        {
+            "trial": trial.number,
+            "arm": trial.arm.label,
+            "state": trial.state,
+            "value": _known(trial.value),
+            "epochs": trial.epochs,
+        }
+        for trial in trials_of(frames)
+    ]
+    judged = [
+        {
+            "arm": one.arm.label,
+            "found": one.found,
+            **{
+                name: _known(getattr(one, name))
+                for name in ("score", "promised", "shown", "flattery", "chance")
+            },
+            "fresh": _fields(one.fresh),
+            "test_accuracy": _fields(one.test) if one.test.seeds else None,
+        }
+        for one in finalists_of(frames, every)
+    ]
+    return {"trials": trials, "finalists": judged}
 
 
 def _verdict_record(verdict: Verdict | None) -> dict[str, Any]:

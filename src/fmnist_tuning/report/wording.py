@@ -106,26 +106,38 @@ def search_summary(metric: Metric, trials: "Sequence[TrialResult]", to_come: int
 
 
 def finalist_summary(metric: Metric, finalist: "Finalist") -> str:
-    """What a finalist was found to be, and how much its search flattered it."""
+    """What a finalist was found to be, and how much its search flattered it, in sentences."""
     compared = {
         "found better": "found better than the base configuration",
         "found worse": "found worse than the base configuration",
         "equivalent": "equivalent to the base configuration",
         "undecided": "undecided whether it is better than the base configuration",
     }[finalist.found]
-    size = metric.format_difference(abs(finalist.flattery)).lstrip("+")
-    by = "flattered itself" if finalist.flattery > 0 else "scored too low"
     beside = [
-        "" if math.isnan(gain) else f" ({metric.format_difference(gain)} beside the base)"
+        "" if math.isnan(gain) else f", {metric.format_difference(gain)} beside the base"
         for gain in (finalist.promised, finalist.shown)
     ]
-    test = finalist.test
-    scored = f"; test accuracy {spread(METRICS['test_accuracy'], test)}" if test.seeds else ""
-    return (
-        f"{compared}; the search scored {metric.format(finalist.score)}{beside[0]}, "
-        f"{counted(finalist.fresh.seeds, 'fresh seed')} {spread(metric, finalist.fresh)}"
-        f"{beside[1]}: {by} by {size}{scored}"
-    )
+    seeds = counted(finalist.fresh.seeds, "fresh seed")
+    sentences = [
+        compared,
+        f"The search scored {metric.format(finalist.score)}{beside[0]}",
+        f"{capital(seeds)}: {spread(metric, finalist.fresh)}{beside[1]}",
+        _flattered(metric, finalist),
+    ]
+    if finalist.test.seeds:
+        sentences.append(f"Test accuracy: {spread(METRICS['test_accuracy'], finalist.test)}")
+    return ". ".join(filter(None, sentences))
+
+
+def _flattered(metric: Metric, finalist: "Finalist") -> str:
+    if math.isnan(finalist.flattery):
+        return ""
+    size = metric.format_difference(abs(finalist.flattery)).lstrip("+")
+    word = "flattered itself" if finalist.flattery > 0 else "promised too little"
+    if math.isnan(finalist.chance):
+        return f"So it {word} by {size}"
+    chance = metric.number(finalist.chance)
+    return f"So it {word} by {size} (chance alone: ± {chance})"
 
 
 def listed(items: Sequence[str]) -> str:

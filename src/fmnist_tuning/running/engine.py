@@ -10,7 +10,7 @@ from fmnist_tuning.running.executor import Executor
 from fmnist_tuning.running.ledger import Ledger
 from fmnist_tuning.running.schedule import Schedule
 from fmnist_tuning.running.trainer import Task
-from fmnist_tuning.running.trials import Trials
+from fmnist_tuning.running.trials import Happened, Trials
 from fmnist_tuning.store import records
 from fmnist_tuning.store.records import TrackedRun
 from fmnist_tuning.store.study import Study
@@ -76,8 +76,8 @@ class _Engine:
                 return
             trials = Trials(sweep, self._digest, self._executor.expected)
             yield from self._run([sweep], plan.rows, trials)
-            known[sweep.id] = trials.sweep
-            yield events.Searched(trials.sweep)
+            known[sweep.id] = trials.as_searched()
+            yield events.Searched(trials.sweep, trials.exhausted)
         for sweep in last:
             if self._stopped:
                 return
@@ -88,7 +88,7 @@ class _Engine:
                     later = make_plan(
                         [sweep],
                         self._digest,
-                        finished=self._study.finished_runs(),
+                        finished=self._study.with_late_means(self._study.finished_runs()),
                         stored=known | self._study.definitions(set(sources) - known.keys()),
                         pruned=self._study.pruned_runs() if sweep.combine.trials else {},
                         force=self._force,
@@ -237,9 +237,7 @@ class _Engine:
         schedule.mark_elsewhere(run)
         return events.Waiting(run)
 
-    def _written(
-        self, event: events.TrainingEvent | events.ClusterEvent, schedule: Schedule
-    ) -> events.Event | None:
+    def _written(self, event: Happened | events.Pruned, schedule: Schedule) -> events.Event | None:
         """Record what has happened; return what is news."""
         if isinstance(event, events.Joined | events.Refused):
             return event
@@ -257,7 +255,9 @@ class _Engine:
             self._executor.drop(event.run)
             return events.Failed(event.run, _DELETED)
 
-    def _recorded(self, event: events.TrainingEvent | events.Lost, schedule: Schedule) -> bool:
+    def _recorded(
+        self, event: events.TrainingEvent | events.Lost | events.Pruned, schedule: Schedule
+    ) -> bool:
         """Record what has happened; return whether it is news."""
         match event:
             case events.Resumed(run, history):

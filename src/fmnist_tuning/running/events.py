@@ -112,9 +112,10 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A search has no trial that could begin now; its arms are the trials so far."""
+    """A search has come to its end, or as far as this command took it."""
 
-    sweep: "Sweep"
+    sweep: "Sweep"  # its arms are the trials
+    exhausted: bool = False  # the space has no further one
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +182,11 @@ class Blocked:
     reason: str
 
 
-TrainingEvent = Resumed | Restarted | EpochEnded | Paused | Finished | Failed | Pruned
+TrainingEvent = Resumed | Restarted | EpochEnded | Paused | Finished | Failed
 ClusterEvent = Lost | Joined | Refused
-PlanEvent = Reused | Ready | Proposed | Started | Waiting | Abandoned | Searched | Chosen | Blocked
-Event = TrainingEvent | ClusterEvent | PlanEvent
+SearchEvent = Proposed | Pruned | Searched
+PlanEvent = Reused | Ready | Started | Waiting | Abandoned | Chosen | Blocked
+Event = TrainingEvent | ClusterEvent | SearchEvent | PlanEvent
 
 
 class PlanResults:
@@ -194,7 +196,7 @@ class PlanResults:
         self._sweeps = {sweep.id: sweep for sweep in sweeps}
         self._finished: list[tuple[PlannedRun, Mapping[str, float]]] = []
         self.pruned: list[tuple[PlannedRun, str]] = []  # with the reason
-        self.failed: list[tuple[PlannedRun, str]] = []
+        self.failed: list[tuple[PlannedRun, str]] = []  # with the reason
         self.blocked: dict[str, str] = {}  # combinations that were not run, with the reason
 
     def add(self, event: Event) -> None:

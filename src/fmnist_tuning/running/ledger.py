@@ -108,8 +108,9 @@ class Ledger:
                 return finished
             if trained:
                 return False
-            if trial and (pruned := self._study.pruned_runs(run.fingerprint)):
-                return pruned[run.fingerprint]
+            pruned = self._study.pruned_runs(run.fingerprint) if trial else {}
+            if ended := pruned.get((run.sweep, run.fingerprint)):
+                return ended
             tags = records.training_tags(
                 self._locks.owner,
                 data_of(run.config.dataset, self._data_digest),

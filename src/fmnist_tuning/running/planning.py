@@ -49,7 +49,7 @@ def plan_study(
     return make_plan(
         sweeps,
         data_digest,
-        finished=finished,
+        finished=study.with_late_means(finished) if searched else finished,
         stored=stored,
         pruned=study.pruned_runs() if searched else {},
         force=force,

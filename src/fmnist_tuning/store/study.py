@@ -28,6 +28,9 @@ from fmnist_tuning.store.uris import public, resolve, translated
 from fmnist_tuning.sweeps.sweep import Sweep
 from fmnist_tuning.text import by_number, command_name
 
+PrunedKey = tuple[str, str]
+"""A search's id, and a fingerprint."""
+
 # MLflow can show an experiment in two ways; this one has the curves of trainings.
 _STUDY_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -156,12 +159,15 @@ class Study:
         condition = f"status = 'FINISHED' and {_with(fingerprint)}"
         return _latest(self.search("run", condition)).get(fingerprint)
 
-    def pruned_runs(self, fingerprint: str | None = None) -> dict[str, TrackedRun]:
-        """The trials of searches that were ended early, or that one, by fingerprint."""
+    def pruned_runs(self, fingerprint: str | None = None) -> dict[PrunedKey, TrackedRun]:
+        """The trials that searches have ended early, or those with this fingerprint.
+
+        By the search's id and the fingerprint: another search may train the same run to its end.
+        """
         condition = f"status = 'KILLED' and tags.`{records.PRUNED}` LIKE '%'"
         condition += f" and {_with(fingerprint)}" if fingerprint else ""
         found = [records.tracked_run(run) for run in self.search("run", condition)]
-        return {run.fingerprint: run for run in reversed(found)}
+        return {(sweep, run.fingerprint): run for run in reversed(found) for sweep in run.sweeps}
 
     def unfinished_runs(self, fingerprint: str | None = None) -> list[UnfinishedRun]:
         """All unfinished trainings, or those with this fingerprint, the newest first."""

@@ -16,7 +16,7 @@ from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.settings import RunConfig
-from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.sweeps.sweep import FINALISTS, Sweep
 from fmnist_tuning.text import counted, letters
 
 _NAMED: Final = 5
@@ -32,7 +32,12 @@ def sources_of(sweep: Sweep, known: Mapping[str, Sweep]) -> list[Sweep]:
             "configs/`"
         )
         raise ConfigError([problem])
-    return [known[source] for source in ids]
+    sources = [known[source] for source in ids]
+    searches = [source.id for source in sources if source.search]
+    if sweep.combine and not sweep.combine.trials and searches:
+        text = f"found {searches[0]}, a search; allowed: its finalists, {searches[0]}{FINALISTS}"
+        raise ConfigError([f"{sweep.id}: combine.from: {text}"])
+    return sources
 
 
 def unfinished_sources(
@@ -40,12 +45,12 @@ def unfinished_sources(
     sources: Sequence[Sweep],
     runs: Mapping[str, Sequence[PlannedRun]],
     finished: Container[str],
-    pruned: Container[str] = (),
+    pruned: Container[tuple[str, str]] = (),
 ) -> list[str]:
     """A line for every source that is not finished, with the names of the missing runs.
 
     `runs` are those of each sweep; `finished` are fingerprints, and `pruned` those of trials that
-    have ended too.
+    have ended too, with their search's id.
     """
     lines = []
     for source in sources:
@@ -53,7 +58,7 @@ def unfinished_sources(
             run.name
             for run in runs[source.id]
             if run.fingerprint not in finished
-            if not (source.search and run.fingerprint in pruned)
+            if (source.id, run.fingerprint) not in pruned
         ]
         if source.search and source.to_come:
             there = f"{source.to_come} of {counted(source.search.trials, 'trial')}"

@@ -9,14 +9,17 @@ from fmnist_tuning.sweeps.arms import run_config, without_labels
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.search import Search, in_effect, whole_settings
-from fmnist_tuning.sweeps.sweep import BASE, FINALISTS, Sweep
+from fmnist_tuning.sweeps.sweep import BASE, FINALISTS, Sweep, search_of
 from fmnist_tuning.text import letters
+
+
+class NoFinalistsError(ConfigError):
+    """A search that has ended has no trial that could be a finalist."""
 
 
 def finalists_sweep(sweep: Sweep) -> Sweep:
     """The sweep of a search's finalists; its arms are chosen when the search has ended."""
-    search = sweep.search
-    assert search is not None  # noqa: S101  the caller has asked
+    search = search_of(sweep)
     return Sweep.model_validate(
         {
             "sweep": f"{sweep.id}{FINALISTS}",
@@ -42,7 +45,8 @@ def choose_finalists(
     Pruned trials are no finalists, nor is a trial that is the base configuration itself.
 
     Raises:
-        ConfigError: When the source is no search, or no trial is complete.
+        ConfigError: When the source is no search.
+        NoFinalistsError: When no trial beside the base configuration is complete.
     """
     search = source.search
     if search is None or sweep.combine is None:
@@ -56,7 +60,8 @@ def choose_finalists(
         if run.arm.config != base
     ]
     if not complete:
-        raise ConfigError([f"{sweep.id}: the search {source.id} has no complete trial"])
+        problem = f"{source.id} has no complete trial beside the base configuration"
+        raise NoFinalistsError([f"{sweep.id}: {problem}; more trials may find one"])
     sign = -1 if search.higher else 1
     complete.sort(key=lambda found: sign * found[0])  # of equal ones, the earlier trial
     accuracy = METRICS[search.metric].unit == "percent"

@@ -17,14 +17,16 @@ def continued(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
     find differences that are not there. If it gets fewer, that one look stays its plan. One seed
     judges nothing. An experiment that only has the id of the other starts anew.
 
-    A search goes on after the trials that the study has for it.
+    A search goes on after the trials that the study has for it. If it has other finalists then,
+    they are judged at the looks that were planned, and those that stay keep their seeds.
     """
     if sweep.search is not None:
         return _with_trials(sweep, before)
-    if before is None or before.combine != sweep.combine:
+    if before is None or not _alike(sweep, before):
         return sweep
     kept = {arm.config for arm in sweep.arms}
-    if kept and any(arm.config not in kept for arm in before.arms):
+    finalists = sweep.combine is not None and sweep.combine.trials is not None
+    if kept and not finalists and any(arm.config not in kept for arm in before.arms):
         return sweep
     looks = before.looks or sweep.looks
     judged = looks[0] if len(looks) == 1 else len(before.seeds)
@@ -46,11 +48,19 @@ def continued(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
     return sweep.changed(looks=looks, arm_seeds={**sweep.arm_seeds, **extended})
 
 
+def _alike(sweep: "Sweep", before: "Sweep") -> bool:
+    """Whether both choose their arms in the same way, if they choose any."""
+    one, other = sweep.combine, before.combine
+    if one is None or other is None or one.trials is None or other.trials is None:
+        return one == other
+    return one.sources == other.sources
+
+
 def _with_trials(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
-    assert sweep.search is not None  # noqa: S101  the caller has asked
-    alike = before is not None and sweep.search.same_space(before.search)
-    if before is None or not alike or before.fixed != sweep.fixed:
+    search = sweep.search
+    alike = before is not None and search is not None and search.same_space(before.search)
+    if before is None or search is None or not alike or before.fixed != sweep.fixed:
         return sweep
     if before.listed == sweep.listed[: len(before.listed)]:
         return sweep
-    return sweep.changed(arms=before.listed[: sweep.search.trials])
+    return sweep.changed(arms=before.listed[: search.trials])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.sweeps.combine import choose_arms, sources_of, unfinished_sources
 from fmnist_tuning.sweeps.cost import Estimate, parameter_count
-from fmnist_tuning.sweeps.finalists import choose_finalists
+from fmnist_tuning.sweeps.finalists import NoFinalistsError, choose_finalists
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
@@ -107,13 +107,14 @@ def make_plan(
     *,
     finished: Mapping[str, FinishedRun],
     stored: Mapping[str, Sweep],
-    pruned: Mapping[str, FinishedRun] | None = None,
+    pruned: Mapping[tuple[str, str], FinishedRun] | None = None,
     force: bool = False,
 ) -> Plan:
     """Plan sweeps, in the order given, and reuse what a study has.
 
     `finished` holds the study's runs by fingerprint, `stored` its sweeps by id: a combination may
-    use sweeps that are not planned here. `pruned` are the study's trials that ended early.
+    use sweeps that are not planned here. `pruned` are the trials that ended early, by
+    their search's id and their fingerprint.
     With `force`, finished runs are trained again.
 
     Raises:
@@ -137,13 +138,15 @@ def make_plan(
                 known[sweep.id] = _chosen(sweep, sources, runs, finished)
                 runs[sweep.id] = runs_of(known[sweep.id], data_digest)
                 chosen.append(known[sweep.id])
+        except NoFinalistsError as error:
+            # Its search is part of the plan, whose other sweeps are trained all the same.
+            problems += [] if beside else error.problems
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
     ordered = [run for id_ in planned for run in runs[id_]]
-    searches = frozenset(sweep.id for sweep in sweeps if sweep.search)
-    rows = tuple(_rows(ordered, finished, pruned, searches, force=force))
+    rows = tuple(_rows(ordered, finished, pruned, force=force))
     return Plan(tuple(known[id_] for id_ in planned), rows, tuple(chosen))
 
 
@@ -162,8 +165,7 @@ def _chosen(
 def _rows(
     runs: Sequence[PlannedRun],
     finished: Mapping[str, FinishedRun],
-    pruned: Mapping[str, FinishedRun],
-    searches: frozenset[str],
+    pruned: Mapping[tuple[str, str], FinishedRun],
     *,
     force: bool,
 ) -> list[PlanRow]:
@@ -179,8 +181,8 @@ def _rows(
         if earlier is not None:
             source = f"{earlier.sweeps[0]}: {earlier.name}" if earlier.sweeps else earlier.name
             rows.append(PlanRow(run, "reuse", using, source, earlier))
-        elif run.fingerprint in pruned and searches >= using.keys():
-            rows.append(PlanRow(run, "pruned", using, found=pruned[run.fingerprint]))
+        elif ended := pruned.get((run.sweep, run.fingerprint)):
+            rows.append(PlanRow(run, "pruned", using, found=ended))
         elif run.fingerprint in trained:
             first = trained[run.fingerprint]
             rows.append(PlanRow(run, "share", using, f"{first.sweep}: {first.name}"))

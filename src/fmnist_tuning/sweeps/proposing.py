@@ -22,9 +22,9 @@ from fmnist_tuning.sweeps.search import (
     Range,
     Search,
     base_settings,
+    every_trial,
     in_effect,
     is_whole,
-    possible,
     whole_settings,
 )
 from fmnist_tuning.sweeps.settings import RunConfig, format_value
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS: Final = 200
 _DIGITS: Final = 4  # of real numbers: more would tell nothing, and make long labels
+_ALL_DIGITS: Final = 10
 _REDUCTION: Final = 3  # Hyperband's: each rung has three times the epochs of the one before
 _NAME: Final = "fmnist"  # Hyperband deals trials to its brackets by the study's name
 
@@ -75,7 +76,7 @@ def propose(
         if config not in known:
             return in_effect(whole, proposed)
     # What is left of a small space is found by looking at all of it.
-    for left in possible(search, fixed) or ():
+    for left in every_trial(search, fixed) or ():
         if run_config(whole_settings(fixed, left, search.space)) not in known:
             return left
     raise ConfigError([f"search.space: found no further trial that can be trained{problem}"])
@@ -212,17 +213,22 @@ def _distributions(search: Search) -> "dict[str, BaseDistribution]":
     for key, given in search.levels.items():
         if not isinstance(given, Range):
             found[key] = kinds.CategoricalDistribution([format_value(value) for value in given])
-        elif is_whole(key):
+            continue
+        whole = bool(is_whole(key))
+        values = None if given.log else given.values(whole=whole)
+        high = values[-1] if values else given.high  # the last step may end before it
+        if whole:
             step = int(given.step or 1)
-            found[key] = kinds.IntDistribution(int(given.low), int(given.high), given.log, step)
+            found[key] = kinds.IntDistribution(int(given.low), int(high), given.log, step)
         else:
-            found[key] = kinds.FloatDistribution(given.low, given.high, given.log, given.step)
+            found[key] = kinds.FloatDistribution(given.low, high, given.log, given.step)
     return found
 
 
 def _told(search: Search, key: str, value: Any) -> Any:
-    """A setting's value as Optuna has it."""
-    return value if isinstance(search.space[key], dict) else format_value(value)
+    """A setting's value as Optuna has it; that of a list as the file writes it: 0 is 0.0."""
+    given = search.space[key]
+    return value if isinstance(given, dict) else format_value(given[given.index(value)])
 
 
 def _settings(search: Search, params: Mapping[str, Any]) -> Settings:
@@ -235,8 +241,9 @@ def _settings(search: Search, params: Mapping[str, Any]) -> Settings:
         elif is_whole(key):
             settings[key] = int(value)
         else:
-            rounded = float(f"{value:.{_DIGITS}g}")
-            settings[key] = min(max(rounded, float(given.low)), float(given.high))
+            digits = _DIGITS if given.step is None else _ALL_DIGITS
+            rounded = float(f"{value:.{digits}g}")
+            settings[key] = min(max(rounded, given.low), given.high)
     return settings
 
 

@@ -8,12 +8,19 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
-from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, unknown_setting
+from fmnist_tuning.sweeps.arms import (
+    SETTINGS,
+    problems_of_settings,
+    run_config,
+    unknown_setting,
+)
 from fmnist_tuning.sweeps.datasets import Shape
 from fmnist_tuning.sweeps.finalists import finalists_sweep
 from fmnist_tuning.sweeps.looks import STANDARD_LOOKS
 from fmnist_tuning.sweeps.plain_yaml import MAX_BYTES, YamlError, read_yaml
 from fmnist_tuning.sweeps.problems import Problem, as_json, dotted, nearest, problems_of
+from fmnist_tuning.sweeps.proposing import Trial, propose
+from fmnist_tuning.sweeps.search import whole_settings
 from fmnist_tuning.sweeps.shapes import all_there_are, too_few
 from fmnist_tuning.sweeps.sweep import MAX_SEEDS, Sweep
 from fmnist_tuning.text import by_number, shown
@@ -50,6 +57,7 @@ def load_sweeps(
         sweep = _load(path, dict(overrides or {}), seeds, context, problems, shapes=shapes or {})
         if sweep is None:
             continue
+        problems += [f"{path}: {problem}" for problem in _closed(sweep)]
         problems += too_few(path, sweep, shapes or {})
         for one in (sweep, finalists_sweep(sweep)) if sweep.search else (sweep,):
             if one.id in sweeps:
@@ -200,6 +208,24 @@ def _load(
         found.sort(key=lambda problem: _line_of(problem, lines) or 0)
         problems += [_told(path, p, lines, given) for p in found]
         return None
+
+
+def _closed(sweep: Sweep) -> list[str]:
+    """What only the study itself writes, and a space in which nothing can be tried."""
+    if sweep.combine and sweep.combine.trials:
+        return ["combine.trials: unknown key; allowed: from, top, max_params"]
+    if sweep.search is None:
+        return []
+    if sweep.listed:
+        return ["arms: found with search, which tries its own; remove them"]
+    try:
+        first = propose(sweep.search, sweep.fixed, (), ())
+        tried = run_config(whole_settings(sweep.fixed, first, sweep.search.space))
+        if sweep.search.trials > 1:
+            propose(sweep.search, sweep.fixed, (Trial(first, "running"),), (tried,))
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _with_seeds(raw: dict[str, Any], seeds: Sequence[int] | None) -> dict[str, Any]:

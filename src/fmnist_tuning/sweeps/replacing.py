@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable
 from fmnist_tuning.sweeps.arms import Arm
 from fmnist_tuning.sweeps.runs import runs_of
 from fmnist_tuning.sweeps.settings import format_value
-from fmnist_tuning.sweeps.sweep import Sweep
+from fmnist_tuning.sweeps.sweep import Sweep, search_of
 
 _NAMED = 3
 
@@ -61,17 +61,25 @@ def _of_combinations(sweep: Sweep, before: Sweep) -> str | None:
 
 def _of_searches(sweep: Sweep, before: Sweep) -> str | None:
     """What differs. Further trials replace nothing."""
-    assert sweep.search is not None  # noqa: S101  the caller checks both
-    assert before.search is not None  # noqa: S101
-    old = {**before.fixed, **{f"search.space.{k}": v for k, v in before.search.space.items()}}
-    new = {**sweep.fixed, **{f"search.space.{k}": v for k, v in sweep.search.space.items()}}
+    one, other = search_of(before), search_of(sweep)
+    old = {**before.fixed, **{f"search.space.{k}": v for k, v in one.space.items()}}
+    new = {**sweep.fixed, **{f"search.space.{k}": v for k, v in other.space.items()}}
     for key in ("sampler", "prune", "metric", "seed"):
-        old[f"search.{key}"] = getattr(before.search, key)
-        new[f"search.{key}"] = getattr(sweep.search, key)
+        old[f"search.{key}"], new[f"search.{key}"] = getattr(one, key), getattr(other, key)
+    # Trials that the study has would be gone with fewer; more of them replace none.
+    old["search.trials"] = len(before.listed)
+    new["search.trials"] = min(other.trials, len(before.listed))
     for key in [*old, *new]:
         if old.get(key) != new.get(key):
-            return f"{key}: {format_value(old.get(key))} → {format_value(new.get(key))}"
+            return f"{key}: {_written(old.get(key))} → {_written(new.get(key))}"
     return None
+
+
+def _written(value: object) -> str:
+    """A value as a file has it."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {format_value(v)}' for key, v in value.items())}}}"
+    return format_value(value)
 
 
 def _difference(lost: Arm, arms: Iterable[Arm]) -> str:

@@ -12,14 +12,14 @@ from fmnist_tuning.metrics import METRICS
 from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, run_config, unknown_setting
 from fmnist_tuning.sweeps.marks import OnlyWith, Settings
 from fmnist_tuning.sweeps.problems import Frozen, Problem, as_json, problems_of, raise_problems
-from fmnist_tuning.sweeps.settings import RunConfig, format_value
+from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.text import shown
 
 Sampler = Literal["random", "tpe", "gp", "qmc"]
 Pruner = Literal["none", "median", "hyperband"]
 SearchMetric = Literal["late_val_accuracy", "final_val_accuracy", "late_val_loss", "final_val_loss"]
 
-MAX_TRIALS: Final = 10_000
+MAX_TRIALS: Final = 1_000
 MAX_FINALISTS: Final = 20
 _COUNTED: Final = 20_000  # combinations of a finite space that are counted one by one
 
@@ -38,12 +38,12 @@ _OTHER_IMAGES: Final = {
 
 
 class Range(Frozen):
-    """The numbers from `low` to `high`, both included, evenly or (`log`) by their logarithm."""
+    """The numbers from `low` to `high`, evenly or (`log`) by their logarithm, or in steps."""
 
-    low: int | float
-    high: int | float
+    low: float
+    high: float
     log: bool = False
-    step: Annotated[int | float | None, Field(gt=0)] = None
+    step: Annotated[float | None, Field(gt=0)] = None
 
     @pydantic.model_validator(mode="after")
     def _possible(self) -> Self:
@@ -56,14 +56,21 @@ class Range(Frozen):
             problems.append(Problem(("low",), text))
         if self.log and self.step is not None:
             problems.append(Problem(("step",), "found with `log: true`; allowed: one of them"))
+        elif self.step is not None and self.low < self.high < self.low + self.step:
+            text = f"found {self.step:g}, allowed: at most high - low = {self.high - self.low:g}"
+            problems.append(Problem(("step",), text))
         raise_problems(problems)
         return self
 
-    @property
-    def whole_levels(self) -> list[int]:
-        """The values of a setting that is an integer."""
-        step = int(self.step or 1)
-        return [*range(int(self.low), int(self.high) + 1, step)]
+    def values(self, *, whole: bool) -> list[int] | list[float] | None:
+        """All numbers of the range, `whole` ones or in steps; None if there is no counting them."""
+        if self.step is None and not whole:
+            return None
+        step = self.step or 1.0
+        steps = range(math.floor((self.high - self.low) / step + 1e-9) + 1)
+        # Ten digits are those of the file, without the noise of adding.
+        numbers = [float(f"{self.low + n * step:.10g}") for n in steps]
+        return [round(number) for number in numbers] if whole else numbers
 
 
 class Search(Frozen):
@@ -158,30 +165,22 @@ def _holds(key: str, level: Range | list[Any], value: Any) -> bool:
         return value in level
     if value is None or not level.low <= value <= level.high:
         return False
-    if is_whole(key):
-        return level.log or value in level.whole_levels
-    return level.step is None or math.isclose((value - level.low) % level.step, 0, abs_tol=1e-9)
+    values = None if level.log else level.values(whole=bool(is_whole(key)))
+    return values is None or any(math.isclose(value, other) for other in values)
 
 
-def finite(search: Search) -> Iterator[Settings] | None:
-    """Every combination of a space without real numbers; None if there are too many to count."""
-    levels = []
-    for key, given in search.levels.items():
-        if isinstance(given, Range) and not is_whole(key):
-            return None
-        levels.append(given.whole_levels if isinstance(given, Range) else given)
-    if math.prod(map(len, levels)) > _COUNTED:
-        return None
-    return (dict(zip(search.space, values, strict=True)) for values in itertools.product(*levels))
-
-
-def possible(search: Search, fixed: Settings) -> list[Settings] | None:
-    """The different trials that a finite space has; None if there is no counting them."""
-    combinations = finite(search)
-    if combinations is None:
+def every_trial(search: Search, fixed: Settings) -> list[Settings] | None:
+    """The different trials that a space has; None if there is no counting them."""
+    levels = [
+        given.values(whole=bool(is_whole(key))) if isinstance(given, Range) else given
+        for key, given in search.levels.items()
+    ]
+    counted = [level for level in levels if level is not None]
+    if len(counted) < len(levels) or math.prod(map(len, counted)) > _COUNTED:
         return None
     found: dict[RunConfig, Settings] = {}
-    for proposed in combinations:
+    for values in itertools.product(*counted):
+        proposed = dict(zip(search.space, values, strict=True))
         whole = whole_settings(fixed, proposed, search.space)
         try:
             found.setdefault(run_config(whole), in_effect(whole, proposed))
@@ -197,17 +196,39 @@ def problems_with_fixed(search: Search, fixed: Settings) -> list[Problem]:
         for key in search.space
         if key in fixed
     ]
+    problems += _without_effect(search, fixed)
     if problems:
         return problems
     try:
-        run_config(whole_settings(fixed, {}, search.space))
+        base = base_settings(search, fixed)
     except ValidationError as error:
-        return [problem.under("fixed") for problem in problems_of(error, RunConfig)]
-    there = possible(search, fixed)
+        why = "the base configuration, which has no searched setting, must be one to train"
+        return [
+            Problem(("fixed", *problem.path), f"{problem.text} ({why})")
+            for problem in problems_of(error, RunConfig)
+        ]
+    if base is not None and search.finalists == search.trials:
+        text = f"found {search.finalists}, allowed: less than trials = {search.trials}"
+        text += ", of which the first is the base configuration"
+        problems.append(Problem(("search", "finalists"), text))
+    there = every_trial(search, fixed)
     if there is not None and len(there) < search.trials:
         text = f"found {search.trials}, allowed: at most {len(there)}, as many as the space has"
         problems.append(Problem(("search", "trials"), text))
     return problems
+
+
+def _without_effect(search: Search, fixed: Settings) -> Iterator[Problem]:
+    """Searched settings that have an effect in no trial."""
+    for key in search.space:
+        for mark in RunConfig.model_fields[key].metadata:
+            if not isinstance(mark, OnlyWith):
+                continue
+            governor = search.space.get(mark.setting)
+            default = RunConfig.model_fields[mark.setting].default
+            given = governor if isinstance(governor, list) else [fixed.get(mark.setting, default)]
+            if not (isinstance(governor, dict) or any(mark.holds(value) for value in given)):
+                yield Problem(("search", "space", key), mark.problem)
 
 
 def _governor(key: str) -> str | None:
@@ -243,8 +264,8 @@ def _problems_of_space(space: Mapping[str, Any]) -> Iterator[Problem]:
 def _problems_of_list(key: str, values: list[Any]) -> Iterator[Problem]:
     found = [p for v in values for p in problems_of_settings(("space",), {key: v})]
     yield from dict.fromkeys(found)
-    texts = [format_value(value) for value in values]
-    if not found and len(set(texts)) < max(len(texts), 2):
+    different = [value for place, value in enumerate(values) if value not in values[:place]]
+    if not found and len(different) < max(len(values), 2):
         text = f"found {shown(values)}, allowed: two different values or more"
         yield Problem(("space", key), text)
 
@@ -260,9 +281,8 @@ def _problems_of_range(key: str, given: Mapping[str, Any]) -> Iterator[Problem]:
     except ValidationError as error:
         yield from (problem.under(*place) for problem in problems_of(error, Range))
         return
-    ends = {name: getattr(parsed, name) for name in ("low", "high")}
-    for name, value in ends.items():
-        for problem in problems_of_settings((), {key: value}):
+    for name in ("low", "high"):
+        for problem in problems_of_settings((), {key: given[name]}):
             yield Problem((*place, name), problem.text)
-    if whole and parsed.step is not None and not float(parsed.step).is_integer():
+    if whole and parsed.step is not None and not parsed.step.is_integer():
         yield Problem((*place, "step"), f"found {parsed.step:g}, allowed: an integer")

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fmnist_tuning.sweeps.arms import run_config
 from fmnist_tuning.sweeps.datasets import Shape
 from fmnist_tuning.sweeps.runs import DEFAULT_DATASET
+from fmnist_tuning.sweeps.search import whole_settings
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import Sweep
 
@@ -37,7 +39,10 @@ def all_there_are(
 def too_few(path: Path, sweep: Sweep, shapes: Mapping[str, Shape]) -> list[str]:
     """What a sweep's arms ask of such images that they do not have."""
     problems = []
-    for config in (arm.config for arm in sweep.arms):
+    configs = [arm.config for arm in sweep.arms]
+    if sweep.search and not configs:
+        configs = [run_config(whole_settings(sweep.fixed, {}, sweep.search.space))]
+    for config in configs:
         if (shape := shapes.get(config.dataset)) is None:
             continue
         own = {"image_size": shape.size, "image_channels": shape.channels, "classes": shape.classes}

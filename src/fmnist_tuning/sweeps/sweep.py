@@ -211,9 +211,9 @@ class Sweep(Frozen):
         problems = [Problem((key,), judged) for key, value in own.items() if value]
         if self.figure:
             problems.append(Problem(("figure",), "a search has figures of its own; remove it"))
-        if search.seed in self.seeds:
-            text = f"found {search.seed}, by which the search chooses its finalists"
-            problems.append(Problem(("seeds",), f"{text}; allowed: fresh ones, such as 1000"))
+        if self.seeds and search.seed >= min(self.seeds):  # further ones follow the highest
+            text = f"found {min(self.seeds)}, allowed: more than {search.seed}, the search's own"
+            problems.append(Problem(("seeds",), text))
         if len(self.id) + len(FINALISTS) > MAX_ID:
             most = MAX_ID - len(FINALISTS)
             problems.append(Problem(("sweep",), f"allowed with search: {most} characters at most"))
@@ -222,9 +222,9 @@ class Sweep(Frozen):
             problems.append(Problem(("arms",), text))
         unknown = {key for arm in self.listed for key in without_labels(arm)} - {*search.space}
         problems += [Problem(("arms",), f"found {key}, which is not searched") for key in unknown]
-        if problems_of_settings((), self.fixed):
+        if problems or self.listed or problems_of_settings((), self.fixed):
             return problems
-        return problems + problems_with_fixed(search, self.fixed)
+        return problems_with_fixed(search, self.fixed)
 
     def _problems_of_claims(self) -> list[Problem]:
         if self.pending:
@@ -269,3 +269,10 @@ class Sweep(Frozen):
             text = f"a {kind} has room for two settings, x and y; this sweep varies {swept}"
             problems.append(Problem(("figure", "kind"), text))
         return problems
+
+
+def search_of(sweep: Sweep) -> Search:
+    """The section `search`; a `TypeError` if the sweep has none."""
+    if sweep.search is None:
+        raise TypeError(f"{sweep.id} is no search")
+    return sweep.search

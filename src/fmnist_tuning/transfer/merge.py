@@ -1,9 +1,8 @@
 """Export: from a store to the entries of a file. Import: from such entries into a store."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -13,13 +12,12 @@ from fmnist_tuning.store import records
 from fmnist_tuning.store.importer import Importer
 from fmnist_tuning.store.records import EndStatus, TrackedRun, TrackedSweep
 from fmnist_tuning.store.study import Study
-from fmnist_tuning.sweeps.looks import continued
 from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
-from fmnist_tuning.sweeps.sweep import Sweep
 from fmnist_tuning.text import counted, shown
 from fmnist_tuning.transfer import entries as file_entries
+from fmnist_tuning.transfer.definitions import redefined_by
 from fmnist_tuning.transfer.entries import Entry, Logged, RunEntry, SweepEntry
 
 
@@ -49,13 +47,13 @@ def export_study(study: Study) -> Exported:
         TrackingError: If the store fails, or a sweep's definition cannot be read.
     """
     sweeps = study.sweeps()
-    finished, pruned = study.finished_runs(), study.pruned_runs()
+    finished, pruned = study.finished_runs(), _pruned(study)
     ended = [*finished.values(), *(run for key, run in pruned.items() if key not in finished)]
     histories = _histories(study, ended)
     found = [(run.name, _run_entry(run, histories.get(run.run_id, ()))) for run in ended]
     runs = [entry for _, entry in found if isinstance(entry, RunEntry)]
     foreign = [f"{shown(name)}: {reason}" for name, reason in found if isinstance(reason, str)]
-    if not any(not run.pruned for run in runs):
+    if all(run.pruned for run in runs):
         raise ExchangeError(
             f"there is no finished run in the study {study.name}; `fmnist run` trains some"
         )
@@ -85,10 +83,10 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     """
     study = Study.find(name, tracking_uri, writing=True)
     finished = study.finished_runs() if study else {}
-    pruned = study.pruned_runs() | finished if study else {}
+    ended = _pruned(study) | finished if study else {}
     present = {sweep.sweep: sweep for sweep in study.sweeps()} if study else {}
     theirs = [entry for entry in entries if isinstance(entry, SweepEntry)]
-    redefined = _redefined(theirs, present)
+    redefined = redefined_by(theirs, present)
     study = study or Study.open(name, tracking_uri)
     tracker = Importer(study)
     tracker.clear_imports()
@@ -96,7 +94,7 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
     runs = [entry for entry in entries if isinstance(entry, RunEntry)]
     planned = _planned(theirs)
     for run in runs:
-        if own := (pruned if run.pruned else finished).get(run.fingerprint):
+        if own := (ended if run.pruned else finished).get(run.fingerprint):
             tracker.add_sweeps(own, _arms(run, planned))
         else:
             _write_run(tracker, run, planned)
@@ -107,12 +105,23 @@ def import_study(entries: Sequence[Entry], name: str, tracking_uri: str | None =
         tracker.import_sweep(sweep.definition, tags=tags, status=sweep.status, **times)
     for tracked, definition in redefined:
         tracker.redefine(tracked.run_id, definition)
-    there = sum(run.fingerprint in (pruned if run.pruned else finished) for run in runs)
+    there = sum(run.fingerprint in (ended if run.pruned else finished) for run in runs)
     return (
         f"{study.name} in {study.place}: {counted(len(runs) - there, 'run')} added, {there} were "
         f"there; {counted(len(added), 'sweep')} added, {len(redefined)} got more seeds, "
         f"{len(theirs) - len(added) - len(redefined)} were there"
     )
+
+
+def _pruned(study: Study) -> dict[str, TrackedRun]:
+    """The pruned trials by fingerprint: a file has one of each, which all its searches share."""
+    found: dict[str, TrackedRun] = {}
+    for (_, mark), run in study.pruned_runs().items():
+        before = found.get(mark, run)
+        longest = max(before, run, key=lambda one: len(one.tags.get(records.PRUNED, "")))
+        shared = tuple(dict.fromkeys([*before.sweeps, *run.sweeps]))
+        found[mark] = replace(longest, sweeps=shared)
+    return found
 
 
 def _histories(study: Study, runs: Iterable[TrackedRun]) -> Mapping[str, tuple[Logged, ...]]:
@@ -211,74 +220,3 @@ def _write_run(
     name = first.short_name if first and first.name == run.name else run.name
     status: EndStatus = "KILLED" if run.pruned else "FINISHED"
     tracker.import_run(name, tags=tags, params=params, history=history, status=status, **times)
-
-
-def _redefined(
-    entries: Sequence[SweepEntry], present: Mapping[str, TrackedSweep]
-) -> list[tuple[TrackedSweep, Sweep]]:
-    """The sweeps of the study that get more seeds, with their new definitions."""
-    redefined, problems = [], []
-    for entry in entries:
-        if tracked := present.get(entry.definition.id):
-            try:
-                if merged := _merged(tracked, entry):
-                    redefined.append((tracked, merged))
-            except _Contradiction as contradiction:
-                problems.append(f"{tracked.sweep}: {contradiction}")
-    if problems:
-        raise ExchangeError(
-            "the file contradicts the study, nothing was imported; --experiment names another "
-            "study for it:\n" + "\n".join(problems)
-        )
-    return redefined
-
-
-_SEARCHED: Final = {"search", "listed"}
-_GROWING: Final = {"seeds", "looks", "arm_seeds", "max_seeds"}
-
-
-class _Contradiction(Exception):  # noqa: N818  neither of the two definitions is an error
-    pass
-
-
-def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
-    """The sweep with the seeds of both, or None if the study has all of them."""
-    mine, theirs = tracked.definition.parsed, entry.definition
-    if mine is None:
-        raise _Contradiction(
-            "the study's definition cannot be read; `fmnist run` on its file repairs it"
-        )
-    if tracked.data_digest != entry.data:
-        raise _Contradiction(
-            f"run on data {tracked.data_digest} in the study, on {entry.data} in the file"
-        )
-    growing = _GROWING | (_SEARCHED if _is_one_search(mine, theirs) else set())
-    differing = [
-        field.alias or key
-        for key, field in Sweep.model_fields.items()
-        if key not in growing and _text(mine, key) != _text(theirs, key)
-    ]
-    if differing:
-        raise _Contradiction(f"another {', '.join(differing)} in the study than in the file")
-    seeds = tuple(sorted({*mine.seeds, *theirs.seeds}))
-    if set(seeds) in (set(mine.seeds), set(theirs.seeds)):  # in the order of the one that has all
-        seeds = max(mine.seeds, theirs.seeds, key=len)
-    further = max(mine, theirs, key=lambda sweep: len(sweep.listed))
-    try:
-        merged = mine.changed(seeds=seeds, search=further.search, arms=further.listed)
-        merged = continued(continued(merged, mine), theirs)
-    except ValidationError:
-        raise _Contradiction(f"{len(seeds)} seeds together, more than a sweep may have") from None
-    return None if merged == mine else merged
-
-
-def _is_one_search(one: Sweep, other: Sweep) -> bool:
-    """Whether one of them is the other with further trials."""
-    shared = min(len(one.listed), len(other.listed))
-    alike = one.search is not None and one.search.same_space(other.search)
-    return alike and one.listed[:shared] == other.listed[:shared]
-
-
-def _text(sweep: Sweep, key: str) -> str:
-    # Texts are compared: the order of a grid decides the order of its arms, and 1 is not 1.0.
-    return json.dumps(sweep.model_dump(mode="json", include={key}))

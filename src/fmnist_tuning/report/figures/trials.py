@@ -14,14 +14,13 @@ from fmnist_tuning.analysis.searching import (
     TrialResult,
     finalists_of,
     importances_of,
-    search_of,
     trials_of,
 )
 from fmnist_tuning.metrics import METRICS, Metric
 from fmnist_tuning.report.figures import style
 from fmnist_tuning.sweeps.search import Range
 from fmnist_tuning.sweeps.settings import label_of, label_of_value
-from fmnist_tuning.sweeps.sweep import BASE, FINALISTS
+from fmnist_tuning.sweeps.sweep import BASE, FINALISTS, search_of
 
 _ACROSS: Final = 3  # panels in a row
 _ROOM: Final = 0.15  # of the complete trials' range: below them, pruned ones stand on the edge
@@ -31,7 +30,7 @@ _LETTERS: Final = "Letters: the finalists."
 
 def draw_search(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Figure:
     """The history of a search with what became of its finalists, and the settings' importance."""
-    search, trials = search_of(frames), trials_of(frames)
+    search, trials = search_of(frames.sweep), trials_of(frames)
     metric, finalists = METRICS[search.metric], finalists_of(frames, others)
     figure, (left, right) = style.new_figure(frames.sweep.title, ncols=2, width_ratios=(1.6, 1))
     own, base = style.looks(2)
@@ -59,7 +58,7 @@ def draw_search(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Figur
 
 def draw_slices(frames: SweepFrames, others: Mapping[str, SweepFrames]) -> Figure:
     """The trials along each setting that was searched."""
-    search, trials = search_of(frames), trials_of(frames)
+    search, trials = search_of(frames.sweep), trials_of(frames)
     metric, finalists = METRICS[search.metric], finalists_of(frames, others)
     rows = math.ceil(len(search.space) / _ACROSS)
     columns = math.ceil(len(search.space) / rows)

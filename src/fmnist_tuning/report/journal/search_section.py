@@ -1,15 +1,16 @@
 """What a journal's section says about a search: its space, its best trials, what came of them."""
 
+import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from fmnist_tuning.analysis.frames import SweepFrames
 from fmnist_tuning.analysis.searching import (
+    BEST_SHOWN,
     finalists_of,
     flattery,
     importances_of,
     ranked_trials,
-    search_of,
     trials_of,
 )
 from fmnist_tuning.metrics import METRICS
@@ -24,9 +25,8 @@ from fmnist_tuning.report.wording import (
 )
 from fmnist_tuning.sweeps.search import Range
 from fmnist_tuning.sweeps.settings import format_value, label_of
+from fmnist_tuning.sweeps.sweep import search_of
 from fmnist_tuning.text import counted, markdown
-
-_BEST: Final = 10
 
 
 class SearchSection(Section):
@@ -34,7 +34,7 @@ class SearchSection(Section):
 
     def __init__(self, frames: SweepFrames, others: Mapping[str, SweepFrames]) -> None:
         super().__init__(frames, others)
-        self.search = search_of(frames)
+        self.search = search_of(frames.sweep)
         self.metric = METRICS[self.search.metric]
         self.figure_files = [f"{self.id}.png", f"{self.id}_slices.png"]
 
@@ -66,7 +66,7 @@ class SearchSection(Section):
                 self.value_of(trial.arm, "total_params"),
                 self.value_of(trial.arm, "train_seconds"),
             ]
-            for trial in best[:_BEST]
+            for trial in best[:BEST_SHOWN]
         ]
         text = table(["Trial", "Settings", capital(self.metric.label), "Params", "Time"], rows)
         shown = f"the best {len(rows)} of {counted(len(best), 'complete trial')}; "
@@ -80,11 +80,11 @@ class SearchSection(Section):
             f"- **{markdown(one.arm.name or '')}:** {finalist_summary(self.metric, one)}."
             for one in finalists
         ]
-        if finalists:
-            mean = flattery(finalists)
+        mean = flattery(finalists)
+        if not math.isnan(mean):
             size = self.metric.format_difference(abs(mean)).lstrip("+")
             far = "much" if mean > 0 else "little"
-            lines.append(f"- **Flattery:** in the mean, the search promises {size} too {far}.")
+            lines.append(f"- **Flattery:** on average, the search promised {size} too {far}.")
         shares = importances_of(self.frames)
         if shares:
             parts = [f"{label_of(key)} {share * 100:.0f} %" for key, share in shares.items()]

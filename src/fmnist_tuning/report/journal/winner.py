@@ -44,6 +44,8 @@ class Winner:
             f"{capital(described(self.arm))}, in `{self.section.id}`, with a "
             f"{METRICS[LATE_ACCURACY].label}, of {self.value(LATE_ACCURACY)} ({seeds}). {_RULE}"
         )
+        if self.section.frames.sweep.search:
+            return f"{text} It is a trial of a search, which no fresh seed has judged yet."
         if not rivals:
             return text
         places = [(s.frames, arm) for s in self._sections.values() for arm in s.frames.contenders]
