@@ -146,14 +146,14 @@ def test_the_bad_end_early(prune):
     search = Search(space=SPACE, trials=40, prune=prune)
     others = {
         n: Trial({}, "complete", 0.5 + 0.01 * n, tuple(0.1 * e + 0.01 * n for e in range(1, 11)))
-        for n in range(12)
+        for n in range(30)
     }
     decided = partial(is_pruned, search, 10)
     # Hyperband deals some of the trials to brackets that decide later, the last ones after nine.
-    bad = [decided(number, (0.0,), others) for number in range(12, 20)]
-    late = [decided(number, (0.0,) * 9, others) for number in range(12, 20)]
+    bad = [decided(number, (0.0,), others) for number in range(30, 38)]
+    late = [decided(number, (0.0,) * 9, others) for number in range(30, 38)]
     good = [
-        decided(number, (0.9,) * epochs, others) for number in range(12, 20) for epochs in (1, 9)
+        decided(number, (9.0,) * epochs, others) for number in range(30, 38) for epochs in (1, 9)
     ]
     assert all(late)
     assert all(bad) if prune == "median" else 0 < sum(bad) < len(bad)
