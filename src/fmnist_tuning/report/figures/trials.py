@@ -129,6 +129,7 @@ def _draw_trials(
             marker=marker,
             color=look.colour if state == "complete" else style.PALE,
             ms=4,
+            zorder=3 if state == "complete" else 2,
             clip_on=False,
             label=f"{state} trials" if chosen else None,
         )
