@@ -119,8 +119,9 @@ def main() -> None:
         f"{chosen.repeats} repeats, budget {chosen.trials} trainings of {chosen.epochs} epochs on "
         f"{chosen.images:,} images"
     )
-    print("| sampler | prune | reached the target | trainings' cost until then | trials | "
-          "best beside the target, points |\n| --- | --- | ---: | ---: | ---: | ---: |")  # fmt: skip
+    columns = ("sampler", "prune", "reached the target", "trainings' cost until then", "trials",
+               "best beside the target, points")  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n| --- | --- | ---: | ---: | ---: | ---: |")
     for sampler, prune in WAYS:
         own = [one for task, one in zip(tasks, found, strict=True) if task[:2] == (sampler, prune)]
         costs = [one["reached"] for one in own if not math.isnan(one["reached"])]
