@@ -43,11 +43,10 @@ def trained(
         match news.event:
             case EpochEnded(_, metrics):
                 curve.append(metrics.val_accuracy)
-                if decide and next_decision(decide[0], len(curve) - 1) == len(curve):
+                done, epochs = len(curve), config.epochs
+                if decide and next_decision(decide[0], done - 1, epochs) == done:
                     search, number, others = decide
-                    if len(curve) < config.epochs and is_pruned(
-                        search, config.epochs, number, curve, others
-                    ):
+                    if is_pruned(search, epochs, number, curve, others):
                         break
             case Finished(_, outcome):
                 return outcome["late_val_accuracy"], tuple(curve), work(config)

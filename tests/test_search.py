@@ -130,13 +130,22 @@ def test_a_small_space_is_used_up():
 
 
 @pytest.mark.parametrize(
-    ("prune", "expected"), [("none", []), ("median", [1, 2, 3, 4, 5]), ("hyperband", [1, 3, 9, 27])]
+    ("prune", "epochs", "expected"),
+    [
+        ("none", 10, []),
+        ("median", 4, [1, 2, 3]),
+        ("hyperband", 10, [1, 3]),
+        ("hyperband", 30, [1, 3, 9]),
+        ("hyperband", 3, [1]),
+        ("hyperband", 2, []),
+    ],
 )
-def test_when_it_is_decided(prune, expected):
-    """Hyperband decides at its rungs, the median after every epoch."""
+def test_when_it_is_decided(prune, epochs, expected):
+    """Hyperband decides at its rungs, the median after every epoch, and nothing near the end."""
     search, done, found = Search(space=SPACE, trials=9, prune=prune), 0, []
-    while len(found) < len(expected) and (done := next_decision(search, done)):
-        found.append(done)
+    while (decision := next_decision(search, done, epochs)) is not None:
+        found.append(decision)
+        done = decision
     assert found == expected
 
 

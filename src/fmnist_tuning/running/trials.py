@@ -78,7 +78,7 @@ class Trials:
     def turn(self, run: PlannedRun) -> int | None:
         """How many epochs to train until it is decided whether a trial goes on; None for all."""
         done = len(self._curve(run))
-        decision = next_decision(self.search, done)
+        decision = next_decision(self.search, done, run.config.epochs)
         return decision and decision - done
 
     def judged(self, event: Happened) -> Happened | events.Pruned:
@@ -107,10 +107,10 @@ class Trials:
     def _is_pruned(self, run: PlannedRun) -> bool:
         curve, number = self._curve(run), self._runs.get(run.fingerprint)
         done = len(curve)
-        if number is None or not 0 < done < run.config.epochs:  # after its last one it is whole
-            return False
         again = self._judged.get(run.fingerprint) == done
-        if again or next_decision(self.search, done - 1) != done:
+        if number is None or again or not done:
+            return False
+        if next_decision(self.search, done - 1, run.config.epochs) != done:
             return False
         self._judged[run.fingerprint] = done
         known = [*self._runs][: max(number - self._window + 1, 0)]

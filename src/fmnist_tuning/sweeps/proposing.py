@@ -82,16 +82,20 @@ def propose(
     raise ConfigError([f"search.space: found no further trial that can be trained{problem}"])
 
 
-def next_decision(search: Search, epochs: int) -> int | None:
-    """After how many epochs it is decided next whether a trial goes on; None if it never is."""
+def next_decision(search: Search, done: int, epochs: int) -> int | None:
+    """After how many of its `epochs` it is decided next whether a trial goes on; None for never.
+
+    Hyperband's rungs end where less than two thirds of a training are left: there is little to save
+    then, and a trial that is nearly whole tells more when it is.
+    """
     if search.prune == "none":
         return None
     if search.prune == "median":
-        return epochs + 1
+        return done + 1 if done + 1 < epochs else None
     rung = 1
-    while rung <= epochs:
+    while rung <= done:
         rung *= _REDUCTION
-    return rung
+    return rung if rung * _REDUCTION <= epochs else None
 
 
 def is_pruned(
