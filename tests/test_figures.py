@@ -267,6 +267,22 @@ def test_two_seeds_do_not_flatten_the_runs(tmp_path):
     assert CUT not in texts(draw_figure(three, {}))
 
 
+@pytest.mark.parametrize("kind", ["trend", "comparison", "ranking"])
+def test_every_run_is_in_the_picture(kind, tmp_path):
+    """With many seeds the runs reach further than the interval of their mean."""
+    x = "" if kind == "ranking" else "x: dropout_rate, "
+    text = (
+        "sweep: s\ntitle: S\ngrid: {dropout_rate: [0.0, 0.5]}\n"
+        f"seeds: {[*range(30)]}\nfigure: {{kind: {kind}, {x}file: s.png}}\n"
+    )
+    frames = frames_of(sweep_of(text, tmp_path))
+    panel = draw_figure(frames, {}).axes[0]
+    values = frames.runs["final_val_accuracy"] * 100
+    low, high = panel.get_xlim() if kind == "ranking" else panel.get_ylim()
+    assert low < values.min()
+    assert high > values.max()
+
+
 def test_a_heatmaps_colours_are_no_louder_than_its_numbers():
     """The scale spans a cell's interval; there is a colour bar; text is legible on every cell."""
     sweep = next(s for s in SHIPPED if s.figure.kind == "heatmap")

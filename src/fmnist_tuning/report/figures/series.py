@@ -19,6 +19,7 @@ from fmnist_tuning.sweeps.settings import RunConfig, label_of, label_of_value
 _BESIDE_POINTS: Final = -6.0
 _LOG_RATIO: Final = 20  # if the largest value is this many times the smallest, the axis is a log
 _LABEL_WIDTH: Final = 60  # characters
+_ACROSS: Final = 40  # characters; more of them below a panel would lie on each other
 
 
 def best_arms(frames: SweepFrames, limit: int) -> tuple[list[Arm], str]:
@@ -106,7 +107,12 @@ class Scale:
             axes.set_xticks(self._values, labels)
             axes.margins(x=0.08)
         else:
-            axes.set_xticks(range(len(labels)), [textwrap.fill(text, 14) for text in labels])
+            crowded = max(map(len, labels)) * len(labels) > _ACROSS
+            axes.set_xticks(
+                range(len(labels)),
+                [textwrap.fill(text, 14) for text in labels],
+                fontsize="small" if crowded else None,
+            )
             axes.set_xlim(-0.6, len(labels) - 0.4)
         axes.grid(visible=False, axis="x")
 
@@ -205,15 +211,12 @@ def keep_runs_apart(
     if percent:
         least, most = max(least, 0.0), min(most, 100.0)
     limits = max(least, min(*ends, low)), min(most, max(*ends, high))
-    if limits[0] <= min(ends) and limits[1] >= max(ends):
-        return False
+    whole = limits[0] <= min(ends), limits[1] >= max(ends)
+    # Dots stand beside their means, where matplotlib leaves no room for them at the edge.
     pad = (limits[1] - limits[0]) * 0.04
     set_limits = axes.set_xlim if across else axes.set_ylim
-    set_limits(
-        limits[0] - (pad if limits[0] <= min(ends) else 0),
-        limits[1] + (pad if limits[1] >= max(ends) else 0),
-    )
-    return True
+    set_limits(limits[0] - pad * whole[0], limits[1] + pad * whole[1])
+    return not all(whole)
 
 
 def join_seeds(
