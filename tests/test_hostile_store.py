@@ -77,7 +77,7 @@ FORGED = {
     definition(figure={"kind": "ranking", "file": "/x.png"}): "figure.file: … '/x.png' … .png",
     definition(sweep="../x"): "sweep: … '../x' … 64 letters",
     definition(sweep="two"): "two",
-    definition(grid={}): "none … grid, arms and combine",
+    definition(grid={}): "none … grid, arms, combine and search",
     definition(grid={}, combine={"from": ["a"]}): "no arms",
     definition(title="\x1b[31m"): "title: … '\\x1b[31m' … control",
     definition(title="x" * 201): "title: … 201 … 200",
