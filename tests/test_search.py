@@ -338,6 +338,7 @@ def test_pruned_trials_are_marked(study, tiny_data, sweep_file):
     assert not list(study.state_folder.glob("*.pt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [TEXT, PRUNED], ids=["whole", "pruned"])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_search_is_an_unbroken_one(
@@ -444,6 +445,7 @@ def test_a_trial_waits_for_those_that_are_a_window_before_it(sweep_file):
     assert other.proposal() == third
 
 
+@pytest.mark.slow
 def test_a_search_travels(fmnist_here, sweep_file, tmp_path):
     """Exported and imported, it is the same search: nothing is trained again, pruned or not."""
     tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
@@ -607,6 +609,7 @@ def test_an_exhausted_space_ends_the_search(sweep_file, study, tiny_data):
     assert not of(Started, again)
 
 
+@pytest.mark.slow
 def test_two_searches_share_no_pruning(study, tiny_data, sweep_file):
     """What one has pruned, another one without pruning trains to its end."""
     pruned = PRUNED.replace("hyperband", "median").replace("trials: 7", "trials: 9")
@@ -642,6 +645,7 @@ def test_nothing_but_pruned_trials_blocks_nobody_else(study, tiny_data, sweep_fi
         assert len([e for e in of(Finished, events) if e.run.sweep == "g"]) == expected
 
 
+@pytest.mark.slow
 def test_deciding_obeys_the_file(fmnist_here, sweep_file):
     """More trials are tried, another space is refused, and a second time nothing is new."""
     tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
@@ -672,6 +676,7 @@ def test_deciding_with_fewer_finalists_than_were_asked_for(fmnist_here, sweep_fi
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_search_that_went_on_elsewhere_comes_back(fmnist_here, sweep_file):
     """The study with fewer trials takes the further ones, and the finalists that they chose."""
     tiny = [f"--set={key}={value}" for key, value in SETTINGS.items()]
