@@ -208,4 +208,4 @@ def test_words_for_a_finalist(values, said):
 
 def test_words_for_a_search_without_a_complete_trial():
     """It has no best one."""
-    assert search_summary(METRICS["late_val_accuracy"], [], 7) == "0 trials: 7 to come"
+    assert search_summary(METRICS["late_val_accuracy"], [], [], 7) == "0 trials: 7 to come"

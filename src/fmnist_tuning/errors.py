@@ -27,6 +27,10 @@ class Interrupted(BaseException):
     exit_code = 130
 
 
+class NoFinalistsError(ConfigError):
+    """A search that has ended has no trial that could be a finalist."""
+
+
 class DataError(FmnistError):
     """Images that are missing, damaged or cannot be downloaded."""
 

@@ -143,8 +143,7 @@ class RunDisplay(AbstractContextManager["RunDisplay"]):
         self._show_left()
 
     def _show_chosen(self, sweep: Sweep) -> None:
-        searched = sweep.combine is not None and sweep.combine.trials is not None
-        by = "its search" if searched else "the sweeps that it combines"
+        by = "its search" if sweep.are_finalists else "the sweeps that it combines"
         self._line(f"{sweep.id}: chosen by {by}:")
         for line in choices_of(sweep):
             self._line(f"  {line}")

@@ -157,7 +157,7 @@ def print_trials(out: Console, frames: SweepFrames, others: Mapping[str, SweepFr
     title = escape(f"{frames.sweep.id}: {frames.sweep.title}")
     print_table(out, header, lines, right=(0, 2, 3, 4, 5), least=(5, 4, 3), title=title)
     shown = f"; the best {BEST_SHOWN} are shown" if len(best) > BEST_SHOWN else ""
-    summed = search_summary(metric, trials_of(frames), frames.sweep.to_come)
+    summed = search_summary(metric, trials_of(frames), best, frames.sweep.to_come)
     out.print(Padding(escape(summed + shown), (0, 0, 0, 2)))
     for finalist in finalists_of(frames, others):
         text = f"{finalist.arm.name}: {finalist_summary(metric, finalist)}."
@@ -267,7 +267,6 @@ def percent(fraction: float) -> str:
 
 def choices_of(sweep: Sweep) -> list[str]:
     """A line for each arm of a combination, with what it was chosen by."""
-    searched = sweep.combine is not None and sweep.combine.trials is not None
-    said = "val accuracy in the search" if searched else "predicted val accuracy"
+    said = "val accuracy in the search" if sweep.are_finalists else "predicted val accuracy"
     scores = ("" if a.predicted is None else f": {said} {percent(a.predicted)}" for a in sweep.arms)
     return [f"{arm.label}{score}" for arm, score in zip(sweep.arms, scores, strict=True)]

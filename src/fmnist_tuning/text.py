@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 import shutil
-import string
 import sys
 import unicodedata
 from pathlib import Path
@@ -94,9 +93,3 @@ def by_number(name: str) -> list[tuple[int, str]]:
     """A key to sort names by, in which numbers count as numbers: `exp9` comes before `exp10`."""
     parts = re.split(r"([0-9]{1,18})", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
-def letters(index: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
-    head, tail = divmod(index, len(string.ascii_uppercase))
-    return (letters(head - 1) if head else "") + string.ascii_uppercase[tail]

@@ -90,19 +90,22 @@ def _why_not(claim: Claim, frames: SweepFrames) -> str:
     return f"with {which}, the finished runs have no {metric.label}"
 
 
-def search_summary(metric: Metric, trials: "Sequence[TrialResult]", to_come: int) -> str:
-    """`40 trials: 18 complete, 22 pruned; the best is trial 17 with 92.95 %`."""
+def search_summary(
+    metric: Metric,
+    trials: "Sequence[TrialResult]",
+    best: "Sequence[TrialResult]",
+    to_come: int,
+) -> str:
+    """`40 trials: 18 complete, 22 pruned; the best is trial 17: ...`; `best` are those by rank."""
     counts: Counter[str] = Counter(trial.state for trial in trials)
     kinds = ("complete", "pruned", "missing")
     parts = [f"{counts[kind]} {kind}" for kind in kinds if counts[kind]]
     parts += [f"{to_come} to come"] if to_come else []
     text = f"{counted(len(trials), 'trial')}: {', '.join(parts)}"
-    sign = -1 if metric.better == "lower" else 1
-    complete = [trial for trial in trials if trial.state == "complete"]
-    if not complete:
+    if not best:
         return text
-    best = max(complete, key=lambda trial: sign * trial.value)
-    return f"{text}; the best is trial {best.number}: {metric.label} {metric.format(best.value)}"
+    value = metric.format(best[0].value)
+    return f"{text}; the best is trial {best[0].number}: {metric.label} {value}"
 
 
 def finalist_summary(metric: Metric, finalist: "Finalist") -> str:

@@ -90,7 +90,7 @@ class _Engine:
                         self._digest,
                         finished=self._study.with_late_means(self._study.finished_runs()),
                         stored=known | self._study.definitions(set(sources) - known.keys()),
-                        pruned=self._study.pruned_runs() if sweep.combine.trials else {},
+                        pruned=self._study.pruned_runs() if sweep.are_finalists else {},
                         force=self._force,
                     )
                 except ConfigError as error:

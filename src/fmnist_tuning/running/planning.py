@@ -45,7 +45,7 @@ def plan_study(
     sources = {source for s in sweeps if s.pending and s.combine for source in s.combine.sources}
     wanted = sources - {sweep.id for sweep in sweeps}
     stored = study.definitions(wanted) if wanted else {}
-    searched = any(sweep.search or (sweep.combine and sweep.combine.trials) for sweep in sweeps)
+    searched = any(sweep.search or sweep.are_finalists for sweep in sweeps)
     return make_plan(
         sweeps,
         data_digest,

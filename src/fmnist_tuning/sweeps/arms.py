@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -132,22 +133,30 @@ def without_labels(arm: Settings) -> Settings:
     return {key: value for key, value in arm.items() if key not in LABELS}
 
 
+def needed_by(key: str) -> OnlyWith | None:
+    """The mark of a setting that has an effect beside some values of another one only."""
+    marks = RunConfig.model_fields[key].metadata
+    return next((mark for mark in marks if isinstance(mark, OnlyWith)), None)
+
+
+def is_idle(key: str, settings: Settings) -> bool:
+    """Whether a setting has no effect beside these, which may leave defaults out."""
+    mark = needed_by(key)
+    if mark is None:
+        return False
+    default = RunConfig.model_fields[mark.setting].default
+    return not mark.holds(settings.get(mark.setting, default))
+
+
 def settings_of_arms(fixed: Settings, arms: Sequence[Settings]) -> list[Settings]:
     """What is fixed together with what each arm has of its own.
 
     A fixed setting that has an effect in some arms only is left out of the others: with `schedule:
     [constant, step]`, the arm `constant` has no `step_epochs`.
     """
-    needs = {
-        key: mark
-        for key in fixed
-        for mark in RunConfig.model_fields[key].metadata
-        if isinstance(mark, OnlyWith)
-    }
     whole = [{**fixed, **arm} for arm in arms]
-    for key, mark in needs.items():
-        default = RunConfig.model_fields[mark.setting].default
-        idle = [not mark.holds(settings.get(mark.setting, default)) for settings in whole]
+    for key in fixed:
+        idle = [is_idle(key, settings) for settings in whole]
         if not all(idle):
             for settings, without in zip(whole, idle, strict=True):
                 if without:
@@ -204,3 +213,9 @@ def problems_of_settings(place: tuple[str | int, ...], settings: Settings) -> li
                 by_itself = {d["loc"] for d in error.errors(include_url=False) if d["loc"]}
                 problems += [p.under(*place) for p in found if p.path in by_itself]
     return problems
+
+
+def letters(index: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    head, tail = divmod(index, len(string.ascii_uppercase))
+    return (letters(head - 1) if head else "") + string.ascii_uppercase[tail]

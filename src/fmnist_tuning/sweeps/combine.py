@@ -10,14 +10,14 @@ from pydantic import ValidationError
 
 from fmnist_tuning.errors import ConfigError
 from fmnist_tuning.metrics import ACCURACY
-from fmnist_tuning.sweeps.arms import Arm, run_config
+from fmnist_tuning.sweeps.arms import Arm, letters, run_config
 from fmnist_tuning.sweeps.cost import parameter_count
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.problems import problems_of
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.sweeps.sweep import FINALISTS, Sweep
-from fmnist_tuning.text import counted, letters
+from fmnist_tuning.text import counted
 
 _NAMED: Final = 5
 

@@ -3,18 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.errors import ConfigError, NoFinalistsError
 from fmnist_tuning.metrics import METRICS
-from fmnist_tuning.sweeps.arms import run_config, without_labels
+from fmnist_tuning.sweeps.arms import letters, run_config, without_labels
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun
 from fmnist_tuning.sweeps.search import Search, in_effect, whole_settings
 from fmnist_tuning.sweeps.sweep import BASE, FINALISTS, Sweep, search_of
-from fmnist_tuning.text import letters
-
-
-class NoFinalistsError(ConfigError):
-    """A search that has ended has no trial that could be a finalist."""
 
 
 def finalists_sweep(sweep: Sweep) -> Sweep:

@@ -25,8 +25,7 @@ def continued(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
     if before is None or not _alike(sweep, before):
         return sweep
     kept = {arm.config for arm in sweep.arms}
-    finalists = sweep.combine is not None and sweep.combine.trials is not None
-    if kept and not finalists and any(arm.config not in kept for arm in before.arms):
+    if kept and not sweep.are_finalists and any(arm.config not in kept for arm in before.arms):
         return sweep
     looks = before.looks or sweep.looks
     judged = looks[0] if len(looks) == 1 else len(before.seeds)
@@ -51,9 +50,9 @@ def continued(sweep: "Sweep", before: "Sweep | None") -> "Sweep":
 def _alike(sweep: "Sweep", before: "Sweep") -> bool:
     """Whether both choose their arms in the same way, if they choose any."""
     one, other = sweep.combine, before.combine
-    if one is None or other is None or one.trials is None or other.trials is None:
-        return one == other
-    return one.sources == other.sources
+    if one and other and sweep.are_finalists and before.are_finalists:
+        return one.sources == other.sources
+    return one == other
 
 
 def _with_trials(sweep: "Sweep", before: "Sweep | None") -> "Sweep":

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fmnist_tuning.errors import ConfigError
+from fmnist_tuning.errors import ConfigError, NoFinalistsError
 from fmnist_tuning.sweeps.combine import choose_arms, sources_of, unfinished_sources
 from fmnist_tuning.sweeps.cost import Estimate, parameter_count
-from fmnist_tuning.sweeps.finalists import NoFinalistsError, choose_finalists
+from fmnist_tuning.sweeps.finalists import choose_finalists
 from fmnist_tuning.sweeps.finished import FinishedRun
 from fmnist_tuning.sweeps.runs import PlannedRun, runs_of
 from fmnist_tuning.sweeps.settings import RunConfig
@@ -58,7 +58,7 @@ class Plan:
 
     def pending_arms(self, combination: Sweep) -> list[str]:
         """What a pending combination's arms will be, in words: the chosen and their rivals."""
-        if combination.combine and combination.combine.trials:
+        if combination.combine and combination.are_finalists:
             best = [f"the search's number {n}" for n in range(1, combination.combine.top + 1)]
             return [*best, "the base configuration"]
         rivals = {
@@ -156,7 +156,7 @@ def _chosen(
     runs: Mapping[str, Sequence[PlannedRun]],
     finished: Mapping[str, FinishedRun],
 ) -> Sweep:
-    if sweep.combine and sweep.combine.trials:
+    if sweep.are_finalists:
         source = sources[0]
         return choose_finalists(sweep, source, runs[source.id], finished)
     return choose_arms(sweep, sources, runs, finished)

@@ -9,8 +9,15 @@ import pydantic
 from pydantic import Field, ValidationError
 
 from fmnist_tuning.metrics import METRICS
-from fmnist_tuning.sweeps.arms import SETTINGS, problems_of_settings, run_config, unknown_setting
-from fmnist_tuning.sweeps.marks import OnlyWith, Settings
+from fmnist_tuning.sweeps.arms import (
+    SETTINGS,
+    is_idle,
+    needed_by,
+    problems_of_settings,
+    run_config,
+    unknown_setting,
+)
+from fmnist_tuning.sweeps.marks import Settings
 from fmnist_tuning.sweeps.problems import Frozen, Problem, as_json, problems_of, raise_problems
 from fmnist_tuning.sweeps.settings import RunConfig
 from fmnist_tuning.text import shown
@@ -74,7 +81,7 @@ class Range(Frozen):
 
 
 class Search(Frozen):
-    """Which settings are searched, and how; the defaults are those that suit most searches.
+    """Which settings are searched, and how.
 
     `space` has a `Range` or a list of values for each setting.
     """
@@ -139,16 +146,21 @@ def is_whole(setting: str) -> bool | None:
 
 def in_effect(settings: Settings, proposed: Mapping[str, Any]) -> Settings:
     """The proposed settings that have an effect together with all `settings`."""
-    return {key: value for key, value in proposed.items() if not _idle(key, settings)}
+    return {key: value for key, value in proposed.items() if not is_idle(key, settings)}
 
 
 def whole_settings(fixed: Settings, proposed: Settings, space: Mapping[str, Any]) -> Settings:
     """What is fixed and what is proposed, without what has no effect beside a searched setting."""
     together = {**fixed, **proposed}
+
+    def searched(key: str) -> bool:
+        mark = needed_by(key)
+        return key in space or (mark is not None and mark.setting in space)
+
     return {
         key: value
         for key, value in together.items()
-        if not (_idle(key, together) and (key in space or _governor(key) in space))
+        if not (is_idle(key, together) and searched(key))
     }
 
 
@@ -221,27 +233,12 @@ def problems_with_fixed(search: Search, fixed: Settings) -> list[Problem]:
 def _without_effect(search: Search, fixed: Settings) -> Iterator[Problem]:
     """Searched settings that have an effect in no trial."""
     for key in search.space:
-        for mark in RunConfig.model_fields[key].metadata:
-            if not isinstance(mark, OnlyWith):
-                continue
-            governor = search.space.get(mark.setting)
-            default = RunConfig.model_fields[mark.setting].default
-            given = governor if isinstance(governor, list) else [fixed.get(mark.setting, default)]
-            if not (isinstance(governor, dict) or any(mark.holds(value) for value in given)):
-                yield Problem(("search", "space", key), mark.problem)
-
-
-def _governor(key: str) -> str | None:
-    marks = RunConfig.model_fields[key].metadata
-    return next((mark.setting for mark in marks if isinstance(mark, OnlyWith)), None)
-
-
-def _idle(key: str, settings: Settings) -> bool:
-    for mark in RunConfig.model_fields[key].metadata:
-        if isinstance(mark, OnlyWith):
-            default = RunConfig.model_fields[mark.setting].default
-            return not mark.holds(settings.get(mark.setting, default))
-    return False
+        if (mark := needed_by(key)) is None or isinstance(search.space.get(mark.setting), dict):
+            continue
+        levels = search.space.get(mark.setting) or [None]
+        beside = [fixed if level is None else {mark.setting: level} for level in levels]
+        if all(is_idle(key, settings) for settings in beside):
+            yield Problem(("search", "space", key), mark.problem)
 
 
 def _problems_of_space(space: Mapping[str, Any]) -> Iterator[Problem]:

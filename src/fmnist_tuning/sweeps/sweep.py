@@ -121,6 +121,11 @@ class Sweep(Frozen):
         return (self.combine or self.search) is not None and not self.listed
 
     @property
+    def are_finalists(self) -> bool:
+        """Whether its arms are chosen, now or later, by a search."""
+        return self.combine is not None and self.combine.trials is not None
+
+    @property
     def to_come(self) -> int:
         """How many trials of a search are not proposed yet."""
         return self.search.trials - len(self.listed) if self.search else 0
@@ -198,10 +203,8 @@ class Sweep(Frozen):
             problems += problems_of_settings(("arms", index), without_labels(arm))
             problems += problems_of_labels(("arms", index), arm)
         if self.search:
-            problems += self._problems_of_search(self.search)
-        for key in set(self.fixed) & set(self.swept) - {
-            *(self.search.space if self.search else ())
-        }:
+            return list(dict.fromkeys([*problems, *self._problems_of_search(self.search)]))
+        for key in set(self.fixed) & set(self.swept):
             problems.append(Problem(("fixed", key), "the sweep varies it too; keep one of them"))
         return list(dict.fromkeys(problems))
 

@@ -66,9 +66,7 @@ def _merged(tracked: TrackedSweep, entry: SweepEntry) -> Sweep | None:
     seeds = tuple(sorted({*mine.seeds, *theirs.seeds}))
     if set(seeds) in (set(mine.seeds), set(theirs.seeds)):  # in the order of the one that has all
         seeds = max(mine.seeds, theirs.seeds, key=len)
-    further = max(
-        mine, theirs, key=lambda one: (len(one.listed), one.search.trials if one.search else 0)
-    )
+    further = max(mine, theirs, key=_trials)
     try:
         merged = mine.changed(seeds=seeds, search=further.search, arms=further.listed)
         merged = continued(continued(merged, mine), theirs)

@@ -205,8 +205,7 @@ def ranking(frames: "SweepFrames", others: "Mapping[str, Place]") -> "Figure":
     figure, (left, right) = style.new_figure(frames.sweep.title, height, ncols=2, sharey=True)
     looks = dict(zip(("own", "other"), style.looks(2), strict=True))
     # What a search scored is another metric, and in its own figure.
-    combine = frames.sweep.combine
-    predicted = any(arm.predicted for arm in arms) and not (combine and combine.trials)
+    predicted = any(arm.predicted for arm in arms) and not frames.sweep.are_finalists
     for place, (label, (source, arm)) in enumerate(rows):
         look = looks["own" if label in own else "other"]
         for panel, metric in ((left, ACCURACY), (right, GAP)):

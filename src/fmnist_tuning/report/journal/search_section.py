@@ -43,7 +43,9 @@ class SearchSection(Section):
         search, sweep = self.search, self.frames.sweep
         space = [f"`{key}` {_level(level)}" for key, level in search.levels.items()]
         pruned = "" if search.prune == "none" else f", pruned by `{search.prune}`"
-        trials = search_summary(self.metric, trials_of(self.frames), sweep.to_come)
+        trials = search_summary(
+            self.metric, trials_of(self.frames), ranked_trials(self.frames), sweep.to_come
+        )
         fixed = [f"`{key}` = {markdown(format_value(v))}" for key, v in sweep.fixed.items()]
         return "\n".join(
             [
