@@ -261,7 +261,7 @@ def test_every_kind_of_error_has_its_exit_code():
     assert codes == {
         **dict.fromkeys(["FmnistError", "ConfigError", "DataError", "MissingDataError"], 2),
         **dict.fromkeys(["TrackingError", "JournalError", "ExchangeError"], 2),
-        **dict.fromkeys(["WeightsError", "PictureError"], 2),
+        **dict.fromkeys(["WeightsError", "PictureError", "NoFinalistsError"], 2),
         **dict.fromkeys(["TrainingError", "DivergedError", "CheckpointError"], 1),
     }
     assert not lacking(str(errors.DivergedError(3, 10.0)), "epoch 3 … learning rate … 10 … tenth")

@@ -21,14 +21,14 @@ class ConfigError(FmnistError):
         super().__init__("\n".join([f"{count}; nothing was started:", *shown, *rest]))
 
 
+class NoFinalistsError(ConfigError):
+    """A search that has ended has no trial that could be a finalist."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or SIGHUP. No `Exception`, so that no library catches it by accident."""
 
     exit_code = 130
-
-
-class NoFinalistsError(ConfigError):
-    """A search that has ended has no trial that could be a finalist."""
 
 
 class DataError(FmnistError):
